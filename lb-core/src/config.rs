@@ -1,0 +1,41 @@
+//! The configuration file: what it says, read and checked with every problem reported at once.
+//!
+//! [`parse`] needs only the text; [`check_host`] compares the result with what the caller found on the machine.
+
+mod check;
+mod convert;
+mod host;
+mod model;
+mod problem;
+mod status;
+mod tables;
+mod walk;
+
+pub use host::{HostFacts, HostInterface, RouteFact, check_host};
+pub use model::{
+    AdminState, AttachMode, Backend, Check, CheckKind, CheckTarget, Config, Interface, Limits, Mode, Protocol,
+    Service, TableSize, Timeouts, UnknownPort, WhenAllDown,
+};
+pub use problem::Problem;
+pub use status::{BadStatusRanges, StatusRanges};
+
+/// A configuration that may be put in force, with what its author should still know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    /// The configuration with all defaults filled in.
+    pub config: Config,
+    /// Things that work but are probably not meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads and checks a configuration file, without looking at the host it is for.
+///
+/// # Errors
+/// Every problem found, in the order of the file: syntax, types, unknown keys, values out of range, and services that
+/// contradict each other or do not fit the limits.
+pub fn parse(text: &str) -> Result<Checked, Vec<Problem>> {
+    let mut notes = problem::Notes::new(text);
+    let Some(config) = walk::walk(text, &mut notes) else { return Err(notes.into_problems()) };
+    let warnings = check::check(&config, &mut notes);
+    if notes.is_clean() { Ok(Checked { config, warnings }) } else { Err(notes.into_problems()) }
+}

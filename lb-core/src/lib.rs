@@ -1,0 +1,7 @@
+//! Every decision of the Fairlead controller, as pure functions and state machines: no IO, no clock, no runtime.
+//!
+//! Time is a [`std::time::Duration`] since an arbitrary start that the caller passes in; effects are values that the
+//! caller performs.
+#![forbid(unsafe_code)]
+
+pub mod config;
