@@ -1,0 +1,3 @@
+//! The lab that Fairlead is tried in: network namespaces, real daemons, and clients that notice every fault.
+
+pub mod lab;

@@ -1,0 +1,49 @@
+//! `cargo xtask`: set-up, checks, tests and the demo, each in one command.
+
+mod clean;
+mod lint;
+mod machine;
+mod setup;
+mod tally;
+mod test;
+mod toolchain;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Work on Fairlead: set-up, checks, tests, demo")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing to build and to run the lab, and say what it does
+    Setup,
+    /// rustfmt, clippy (host crates and the BPF library), rustdoc, and cargo-deny where it is installed
+    Lint,
+    /// Set-up, lint and every test; needs root (or sudo) for the tests in network namespaces
+    Test(test::Options),
+    /// Remove what an interrupted run, or `demo --keep`, left on this machine
+    Clean(clean::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome: Result<bool> = match Args::parse().task {
+        Task::Setup => setup::run().map(|()| true),
+        Task::Lint => setup::run().and_then(|()| lint::run_all()),
+        Task::Test(options) => test::run(&options),
+        Task::Clean(options) => clean::run(&options),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
