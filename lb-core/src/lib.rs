@@ -7,3 +7,4 @@
 pub mod config;
 pub mod edit;
 pub mod health;
+pub mod plan;

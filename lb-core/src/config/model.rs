@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use lb_common::service::TableClass;
 use serde::{Serialize, Serializer};
 
 use super::StatusRanges;
@@ -293,6 +294,17 @@ words! {
     }
 }
 
+impl Protocol {
+    /// Its number in the IP header.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+}
+
 /// Entries of a Maglev table: primes just below the stride of their region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TableSize {
@@ -311,17 +323,23 @@ impl TableSize {
     /// Entries of the table, a prime.
     #[must_use]
     pub const fn entries(self) -> u32 {
+        self.class().entries()
+    }
+
+    /// The same as the data plane knows it.
+    #[must_use]
+    pub const fn class(self) -> TableClass {
         match self {
-            Self::Small => 4_093,
-            Self::Medium => 65_521,
-            Self::Large => 1_048_573,
+            Self::Small => TableClass::Small,
+            Self::Medium => TableClass::Medium,
+            Self::Large => TableClass::Large,
         }
     }
 
     /// Entries its region takes up among `limits.table_slots`, a power of two.
     #[must_use]
     pub const fn stride(self) -> u32 {
-        self.entries().next_power_of_two()
+        self.class().stride()
     }
 
     /// The size with this number of entries.
