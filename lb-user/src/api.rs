@@ -1,0 +1,21 @@
+//! The HTTP/JSON API of the daemon on its Unix socket, both ends of it.
+//!
+//! [`serve`](server::serve) turns requests into [`Command`]s for the daemon; [`Client`] is what the command line uses.
+
+pub mod client;
+pub mod command;
+pub mod error;
+mod extract;
+mod routes;
+pub mod server;
+pub mod socket;
+pub mod time;
+pub mod types;
+mod words;
+
+pub use client::{Client, ClientError};
+pub use command::{Answer, Command};
+pub use error::{ApiError, ErrorCode};
+pub use server::serve;
+pub use socket::{BindError, Listener};
+pub use time::Timestamp;

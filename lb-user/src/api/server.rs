@@ -1,0 +1,85 @@
+//! Serving the API on the Unix socket until the daemon stops.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::command::Command;
+use super::routes::{self, ANSWER_TIMEOUT};
+use super::socket::Listener;
+
+/// Connections at a time; more wait in the kernel's queue. One client uses one.
+const MAX_CONNECTIONS: usize = 64;
+
+/// A connection that has not sent a whole request header by then is closed, an idle one too.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// No connection lives longer, whatever it does: a client that does not read its answer would hold it for ever.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(ANSWER_TIMEOUT.as_secs() * 4);
+
+/// Answers still on their way when the daemon stops get this long.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Pause after the kernel refused a connection for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves the API until `shutdown` is ready; answers that are on their way are still sent. Removes the socket.
+///
+/// # Errors
+/// If the runtime cannot take over the socket. Trouble with single connections is logged.
+pub async fn serve(
+    listener: Listener,
+    commands: mpsc::Sender<Command>,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let (inner, socket_file) = listener.into_parts();
+    let listener = UnixListener::from_std(inner)?;
+    let router = routes::router(commands);
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            _ = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(stream, router.clone(), graceful.watcher()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection on the API socket");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    // New clients shall hear "no daemon" at once instead of waiting in the queue.
+    drop(listener);
+    drop(socket_file);
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await.is_err() {
+        tracing::warn!("closing API connections whose clients do not read their answers");
+    }
+    Ok(())
+}
+
+async fn connection(stream: UnixStream, router: Router, watcher: Watcher) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    match tokio::time::timeout(CONNECTION_LIFETIME, watcher.watch(connection)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "API connection failed"),
+        Err(_) => tracing::debug!("API connection closed after its longest lifetime"),
+    }
+}
