@@ -39,3 +39,6 @@ pub fn parse(text: &str) -> Result<Checked, Vec<Problem>> {
     let warnings = check::check(&config, &mut notes);
     if notes.is_clean() { Ok(Checked { config, warnings }) } else { Err(notes.into_problems()) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -257,7 +257,14 @@ fn push_inline(list: &mut Array, table: InlineTable) {
         entry.decor_mut().set_prefix(format!("{comment}{prefix}"));
         list.set_trailing("\n");
     } else {
-        entry.decor_mut().set_prefix(prefix);
+        // The space in front of the closing bracket stays there.
+        let last = list.iter_mut().last().map(Value::decor_mut);
+        let space = last.and_then(|decor| {
+            let space = decor.suffix()?.as_str()?.to_owned();
+            decor.set_suffix("");
+            Some(space)
+        });
+        *entry.decor_mut() = toml_edit::Decor::new(prefix, space.unwrap_or_default());
     }
     list.push_formatted(entry);
 }

@@ -14,6 +14,7 @@ pub use actual::{Actual, Snapshot};
 pub use desired::{Desired, DesiredBackend, DesiredService, NextHop, ServiceKey, VerdictMap, VipFlags, plan};
 pub use diff::{DiffError, diff};
 pub use op::{MapOp, Region};
+pub(crate) use region::populate;
 
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,13 @@
 //! Checks of a whole configuration against itself and its limits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::model::{AdminState, Config, Protocol, Service};
+use lb_common::maglev::Candidate;
+
+use super::model::{AdminState, Backend, Config, Protocol, Service};
 use super::problem::{Notes, Problem};
+use crate::plan::populate;
 
 /// Table entries per backend below which the spread of flows gets visibly uneven.
 const ADVISED_ENTRIES_PER_BACKEND: u32 = 100;
@@ -127,7 +130,7 @@ fn backends(path: &str, service: &Service, notes: &mut Notes, warnings: &mut Vec
         notes.problem(path, reason, "add a [[service.backend]] with a weight of at least 1");
         return;
     }
-    let enabled = |backend: &&super::Backend| backend.state == AdminState::Enabled && backend.weight > 0;
+    let enabled = |backend: &&Backend| backend.state == AdminState::Enabled && backend.weight > 0;
     let total: u64 = service.backends.iter().filter(enabled).map(|backend| u64::from(backend.weight)).sum();
     let count = service.backends.iter().filter(enabled).count();
     if count == 0 {
@@ -138,10 +141,11 @@ fn backends(path: &str, service: &Service, notes: &mut Notes, warnings: &mut Vec
         return;
     }
     let entries = service.table_size.entries();
+    let placeless = placeless(service, total, enabled);
     for (j, backend) in service.backends.iter().enumerate().filter(|(_, backend)| enabled(backend)) {
-        if u64::from(backend.weight) * u64::from(entries) < total {
+        if placeless.contains(&backend.address) {
             let reason = format!(
-                "weight {} of {total} is less than one of the {entries} table entries: {} would never be chosen",
+                "weight {} of {total} gets none of the {entries} table entries: {} would never be chosen",
                 backend.weight, backend.address
             );
             notes.problem(&format!("{path}.backend[{j}].weight"), reason, "raise the weight or `table_size`");
@@ -153,6 +157,22 @@ fn backends(path: &str, service: &Service, notes: &mut Notes, warnings: &mut Vec
         let remedy = format!("use a `table_size` of at least {ADVISED_ENTRIES_PER_BACKEND} entries per backend");
         warnings.push(notes.describe(&format!("{path}.table_size"), reason, remedy));
     }
+}
+
+/// Enabled backends that get no place in the table when all of them serve.
+fn placeless(service: &Service, total: u64, enabled: impl Fn(&&Backend) -> bool) -> BTreeSet<IpAddr> {
+    let entries = u64::from(service.table_size.entries());
+    let pool: Vec<Candidate> = (1..=u16::MAX)
+        .zip(service.backends.iter().filter(&enabled))
+        .map(|(slot, backend)| Candidate { address: backend.address, weight: backend.weight, slot })
+        .collect();
+    let ideal = |candidate: &Candidate| u64::from(candidate.weight) * entries;
+    if pool.iter().all(|candidate| ideal(candidate) >= 2 * total) {
+        // Places are honest to a few: only below two it takes a closer look.
+        return BTreeSet::new();
+    }
+    let present: BTreeSet<u16> = populate(service.table_size.class(), &pool).iter().copied().collect();
+    pool.iter().filter(|candidate| !present.contains(&candidate.slot)).map(|candidate| candidate.address).collect()
 }
 
 fn probe_times(path: &str, service: &Service, notes: &Notes, warnings: &mut Vec<Problem>) {

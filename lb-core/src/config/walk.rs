@@ -45,9 +45,9 @@ pub(super) fn walk(text: &str, notes: &mut Notes) -> Option<Config> {
             return None;
         }
     };
-    let root = Section::open(document.as_table(), String::new(), None, &["interface", "limits", "service"], notes);
-    let interfaces = root.tables("interface", &["name", "mode"], notes);
-    let limits = root.table("limits", &["services", "backends", "flows", "table_slots", "flow_tuples"], notes);
+    let root = Section::open(document.as_table(), String::new(), None, ROOT_KEYS, notes);
+    let interfaces = root.tables("interface", INTERFACE_KEYS, notes);
+    let limits = root.table("limits", LIMITS_KEYS, notes);
     let services = root.tables("service", SERVICE_KEYS, notes);
     Some(Config {
         interfaces: interfaces.iter().map(|section| interface(section, notes)).collect(),
@@ -56,6 +56,11 @@ pub(super) fn walk(text: &str, notes: &mut Notes) -> Option<Config> {
     })
 }
 
+const ROOT_KEYS: &[&str] = &["interface", "limits", "service"];
+const INTERFACE_KEYS: &[&str] = &["name", "mode"];
+const LIMITS_KEYS: &[&str] = &["services", "backends", "flows", "table_slots", "flow_tuples"];
+const TIMEOUTS_KEYS: &[&str] = &["established", "closing", "udp"];
+const BACKEND_KEYS: &[&str] = &["address", "weight", "state"];
 const SERVICE_KEYS: &[&str] = &[
     "name",
     "vip",
@@ -70,6 +75,16 @@ const SERVICE_KEYS: &[&str] = &[
     "check",
     "backend",
 ];
+
+const CHECK_KEYS: &[&str] = &[
+    "kind", "port", "host", "path", "expect", "interval", "fast", "down", "timeout", "rise", "fall", "target",
+];
+
+/// Every key of every section.
+#[cfg(test)]
+pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
+    [ROOT_KEYS, INTERFACE_KEYS, LIMITS_KEYS, SERVICE_KEYS, TIMEOUTS_KEYS, CHECK_KEYS, BACKEND_KEYS].concat().into_iter()
+}
 
 fn interface(section: &Section<'_>, notes: &mut Notes) -> Interface {
     let remedy = "name the interface on which packets for the VIPs arrive: name = \"eth0\"";
@@ -97,9 +112,9 @@ fn read_limits(section: &Section<'_>, notes: &mut Notes) -> Limits {
 }
 
 fn service(section: &Section<'_>, notes: &mut Notes) -> Service {
-    let timeouts = section.table("timeouts", &["established", "closing", "udp"], notes);
+    let timeouts = section.table("timeouts", TIMEOUTS_KEYS, notes);
     let check = section.table("check", CHECK_KEYS, notes);
-    let backends = section.tables("backend", &["address", "weight", "state"], notes);
+    let backends = section.tables("backend", BACKEND_KEYS, notes);
     let port_remedy = "write the port that clients connect to: port = 80";
     Service {
         name: section.required("name", String::new(), "give the service a unique name", notes, read::service_name),
@@ -127,10 +142,6 @@ fn read_timeouts(section: &Section<'_>, notes: &mut Notes) -> Timeouts {
         udp: idle("udp", default.udp),
     }
 }
-
-const CHECK_KEYS: &[&str] = &[
-    "kind", "port", "host", "path", "expect", "interval", "fast", "down", "timeout", "rise", "fall", "target",
-];
 
 fn read_check(section: &Section<'_>, notes: &mut Notes) -> Check {
     let kind = section.required("kind", CheckKind::Http, "write kind = \"tcp\" or kind = \"http\"", notes, read::check_kind);

@@ -141,6 +141,14 @@ fn inline_list_on_several_lines_keeps_its_layout() {
 }
 
 #[test]
+fn comment_without_a_comma_before_it_survives() {
+    let file = "[[service]]\nname = \"a\"\nbackend = [\n  { address = \"10.0.0.1\" } # one\n]\n";
+    let new = apply(file, &add("a", "10.0.0.2", 1)).expect("added");
+    assert!(new.contains("# one\n") && new.parse::<DocumentMut>().is_ok(), "{new}");
+    assert!(new.contains("\n  { address = \"10.0.0.2\" }"), "{new}");
+}
+
+#[test]
 fn first_backend_of_a_service_can_be_added() {
     let file = "[[service]]\nname = \"a\"\nport = 1\n\n[[service]]\nname = \"b\"\n";
     let new = apply(file, &add("a", "10.0.0.1", 1)).expect("added");

@@ -10,7 +10,7 @@ use super::Region;
 use super::actual::Actual;
 
 /// The table of a pool, which has at least one member.
-pub(super) fn populate(class: TableClass, pool: &[Candidate]) -> Arc<[u16]> {
+pub(crate) fn populate(class: TableClass, pool: &[Candidate]) -> Arc<[u16]> {
     let mut turns: Vec<Turn> = pool.iter().map(|candidate| Turn::new(*candidate, class)).collect();
     let mut table = vec![0; class.entries() as usize];
     maglev::populate(class, &mut turns, &mut table);
