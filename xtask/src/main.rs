@@ -1,8 +1,10 @@
 //! `cargo xtask`: set-up, checks, tests and the demo, each in one command.
 
 mod clean;
+mod demo;
 mod lint;
 mod machine;
+mod report;
 mod setup;
 mod tally;
 mod test;
@@ -27,6 +29,8 @@ enum Task {
     Lint,
     /// Set-up, lint and every test; needs root (or sudo) for the tests in network namespaces
     Test(test::Options),
+    /// Play a minute of a load balancer's life in network namespaces, and measure it; needs root (or sudo)
+    Demo(demo::Options),
     /// Remove what an interrupted run, or `demo --keep`, left on this machine
     Clean(clean::Options),
 }
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run().map(|()| true),
         Task::Lint => setup::run().and_then(|()| lint::run_all()),
         Task::Test(options) => test::run(&options),
+        Task::Demo(options) => demo::run_demo(&options),
         Task::Clean(options) => clean::run(&options),
     };
     match outcome {
