@@ -16,7 +16,7 @@ const TOOLS: [Tool; 4] = [
     Tool { program: "cc", package: "gcc" },
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
-    Tool { program: "nginx", package: "nginx-light" },
+    Tool { program: "nginx", package: "nginx" },
 ];
 
 /// Debian's compiler with a prebuilt BPF core, for machines whose rustup nightly has no rust-src.
