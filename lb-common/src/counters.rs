@@ -1,0 +1,86 @@
+//! Counters: plain adds into rows of the CPU's own, summed by user space.
+
+use core::mem::size_of;
+
+/// Rows of the packet and event counters for each CPU: outcomes first, events behind.
+pub const COUNTERS_PER_CPU: u32 = 128;
+
+/// Row of the first [`Event`].
+pub const FIRST_EVENT: u32 = 64;
+
+/// Traffic of one slot on one CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct SlotCounter {
+    /// Packets forwarded.
+    pub packets: u64,
+    /// Bytes of these packets from the IP header on, without the outer header.
+    pub bytes: u64,
+    /// Flows for which the backend was picked.
+    pub flows: u64,
+    /// Zero.
+    pub reserved: u64,
+}
+
+const _: () = assert!(size_of::<SlotCounter>() == 32);
+
+macro_rules! events {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $value:literal, $name:literal;)+) => {
+        /// Something that happened to a flow beside the packet's outcome. The numbers are part of the map layout.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Event { $($(#[doc = $doc])+ $variant = $value,)+ }
+
+        impl Event {
+            /// All events.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// Name in listings and metrics.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            /// What it means, in words.
+            #[must_use]
+            pub const fn description(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+)),+ }
+            }
+
+            /// Row among a CPU's counters.
+            #[inline(always)]
+            #[must_use]
+            pub const fn row(self) -> u32 {
+                FIRST_EVENT.wrapping_add(self as u32)
+            }
+        }
+    };
+}
+
+events! {
+    /// A flow was stored in the flow table.
+    Stored = 0, "flow_stored";
+    /// A flow found no place in its bucket and goes by the Maglev table alone.
+    Unstored = 1, "flow_unstored";
+    /// A stored flow made room for a new one.
+    Evicted = 2, "flow_evicted";
+    /// A flow whose backend is gone got another one.
+    Repicked = 3, "flow_repicked";
+    /// A packet in the middle of a TCP connection found no entry and was picked by the Maglev table.
+    MidStreamMiss = 4, "flow_midstream_miss";
+    /// Two CPUs wrote the same entry at once; one write was left out.
+    LostRace = 5, "flow_lost_race";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_fit_behind_the_outcomes() {
+        for event in Event::ALL {
+            assert!(event.row() < COUNTERS_PER_CPU);
+            assert!(crate::reason::Outcome::LAST < FIRST_EVENT);
+        }
+    }
+}

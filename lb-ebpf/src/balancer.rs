@@ -1,0 +1,268 @@
+//! The balancer's world on BPF maps.
+
+use aya_ebpf::helpers::generated::{
+    bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns,
+};
+use aya_ebpf::programs::XdpContext;
+use lb_common::backend::BackendRow;
+use lb_common::counters::{COUNTERS_PER_CPU, Event};
+use lb_common::egress::EgressRow;
+use lb_common::flow::tick_of;
+use lb_common::frame::{PacketEdit, PacketView, Plain};
+use lb_common::limits::{TABLE_ENTRIES_PER_VALUE, WAYS};
+use lb_common::packet::{Tuple, Walk};
+use lb_common::pick::{Pick, Service, Signals, pick};
+use lb_common::reason::Outcome;
+use lb_common::service::{LEASE_FOR_EVER, ServiceKey4, ServiceKey6, ServiceWord, VipRow};
+use lb_common::settings::Settings;
+use lb_common::world::{Steering, World};
+
+use crate::atomic::{behind, compare_exchange};
+use crate::frame::Frame;
+use crate::maps;
+
+/// One run of the balancer program.
+pub struct Balancer<'c> {
+    frame: Frame<'c>,
+}
+
+impl<'c> Balancer<'c> {
+    /// The world of this run.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(context: &'c XdpContext) -> Self {
+        Self { frame: Frame::new(context) }
+    }
+}
+
+impl PacketView for Balancer<'_> {
+    #[inline(always)]
+    fn load<T: Plain>(&self, offset: usize) -> Option<T> {
+        self.frame.load(offset)
+    }
+
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.frame.length()
+    }
+
+    #[inline(always)]
+    fn holds(&self, bytes: usize) -> bool {
+        self.frame.holds(bytes)
+    }
+
+    #[inline(always)]
+    fn walk(&self, offset: usize, protocol: u8) -> Walk {
+        self.frame.walk(offset, protocol)
+    }
+}
+
+impl PacketEdit for Balancer<'_> {
+    #[inline(always)]
+    fn store<T: Plain>(&self, offset: usize, value: T) -> bool {
+        self.frame.store(offset, value)
+    }
+
+    #[inline(always)]
+    fn grow_head(&self, bytes: usize) -> bool {
+        self.frame.grow_head(bytes)
+    }
+
+    #[inline(always)]
+    fn shrink_head(&self, bytes: usize) -> bool {
+        self.frame.shrink_head(bytes)
+    }
+
+    #[inline(always)]
+    fn set_length(&self, length: usize) -> bool {
+        self.frame.set_length(length)
+    }
+}
+
+#[inline(always)]
+fn cpu() -> u32 {
+    // SAFETY: has no preconditions.
+    unsafe { bpf_get_smp_processor_id() }
+}
+
+/// Adds to a counter that only this CPU writes.
+#[inline(always)]
+fn add(place: *mut u64, amount: u64) {
+    // SAFETY: the place is inside a map value of this CPU; user space only reads it.
+    let now = unsafe { place.read() };
+    // SAFETY: as above.
+    unsafe { place.write(now.wrapping_add(amount)) };
+}
+
+#[inline(always)]
+fn count_row(row: u32) {
+    if let Some(place) = maps::COUNTERS.get_ptr_mut(cpu().wrapping_mul(COUNTERS_PER_CPU).wrapping_add(row)) {
+        add(place, 1);
+    }
+}
+
+/// The maps of steering.
+pub struct Maps;
+
+impl Steering for Maps {
+    type Bucket = *mut [u64; WAYS];
+
+    #[inline(always)]
+    fn settings(&self) -> &Settings {
+        // SAFETY: Global<T> is transparent over T, and the loader has put a value there.
+        unsafe { &*(behind::<()>(&raw const maps::SETTINGS as usize) as *const Settings) }
+    }
+
+    #[inline(always)]
+    fn table_slot(&self, first_entry: u32, index: u32) -> u16 {
+        let at = first_entry.wrapping_add(index);
+        let Some(value) = maps::MAGLEV.get_ptr(at / TABLE_ENTRIES_PER_VALUE as u32) else { return 0 };
+        let within = at as usize & (TABLE_ENTRIES_PER_VALUE - 1);
+        // SAFETY: `within` is below the number of entries of a value.
+        let place = unsafe { value.cast::<u16>().add(within) };
+        // SAFETY: inside the value.
+        unsafe { place.read_volatile() }
+    }
+
+    #[inline(always)]
+    fn backend(&self, slot: u16) -> Option<&BackendRow> {
+        maps::BACKENDS.get(u32::from(slot))
+    }
+
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> Option<Self::Bucket> {
+        maps::FLOWS.get_ptr_mut(index)
+    }
+
+    #[inline(always)]
+    fn entry(&self, bucket: Self::Bucket, way: usize) -> u64 {
+        // SAFETY: the way is masked to the ways of a bucket.
+        let place = unsafe { bucket.cast::<u64>().add(way & (WAYS - 1)) };
+        // SAFETY: an aligned word inside the bucket.
+        unsafe { place.read_volatile() }
+    }
+
+    #[inline(always)]
+    fn replace(&self, bucket: Self::Bucket, way: usize, old: u64, new: u64) -> bool {
+        // SAFETY: the way is masked to the ways of a bucket.
+        let place = unsafe { bucket.cast::<u64>().add(way & (WAYS - 1)) };
+        // SAFETY: an aligned word inside the bucket.
+        unsafe { compare_exchange(place, old, new) }
+    }
+
+    #[inline(always)]
+    fn note_tuple(&self, bucket: u32, way: usize, tuple: &Tuple) {
+        if self.settings().flow_tuples == 0 {
+            return;
+        }
+        let at = bucket.wrapping_mul(WAYS as u32).wrapping_add(way as u32);
+        if let Some(place) = maps::FLOW_TUPLES.get_ptr_mut(at) {
+            // SAFETY: inside the map. Listings check each tuple against its entry, so a torn one is never shown.
+            unsafe { place.write(*tuple) };
+        }
+    }
+
+    #[inline(always)]
+    fn tick(&self) -> u16 {
+        // SAFETY: the helper has no preconditions.
+        tick_of(unsafe { bpf_ktime_get_coarse_ns() })
+    }
+
+    #[inline(always)]
+    fn note(&self, event: Event) {
+        count_row(event.row());
+    }
+}
+
+/// [`pick`] as a global function of the program: the verifier looks at it once, whatever the packet. The arguments are
+/// what fits registers: service index and signals in `index`, and the service's word.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fairlead_pick(tuple: *const Tuple, index: u64, word: u64) -> u64 {
+    // SAFETY: the caller passes the address of a tuple; the verifier checks its size, and wants to see the check for null.
+    let Some(tuple) = (unsafe { tuple.as_ref() }) else { return 0 };
+    let service = Service { index: index as u32, word: ServiceWord(word) };
+    pick(&Maps, tuple, Signals((index >> 32) as u32), service).0
+}
+
+impl World for Balancer<'_> {
+    #[inline(always)]
+    fn ingress_ifindex(&self) -> u32 {
+        self.frame.context().ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
+    fn egress(&self, position: u32) -> Option<&EgressRow> {
+        maps::EGRESS.get(position)
+    }
+
+    #[inline(always)]
+    fn service4(&self, key: &ServiceKey4) -> Option<u32> {
+        // SAFETY: the value is a word that user space never changes while the key is there.
+        unsafe { maps::SERVICES4.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn service6(&self, key: &ServiceKey6) -> Option<u32> {
+        // SAFETY: as above.
+        unsafe { maps::SERVICES6.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn service_word(&self, index: u32) -> Option<ServiceWord> {
+        let place = maps::SERVICES.get_ptr(index)?;
+        // SAFETY: an aligned word inside the map; one load sees one published state.
+        Some(ServiceWord(unsafe { place.read_volatile() }))
+    }
+
+    #[inline(always)]
+    fn vip4(&self, address: u32) -> Option<VipRow> {
+        // SAFETY: eight aligned bytes; user space writes them once, before it inserts the key.
+        unsafe { maps::VIPS4.get(&address) }.copied()
+    }
+
+    #[inline(always)]
+    fn vip6(&self, address: &[u32; 4]) -> Option<VipRow> {
+        // SAFETY: as above.
+        unsafe { maps::VIPS6.get(address) }.copied()
+    }
+
+    #[inline(always)]
+    fn lease_holds(&self, lease: u32) -> bool {
+        let Some(place) = maps::LEASES.get_ptr(lease) else { return false };
+        // SAFETY: an aligned word inside the map.
+        let until = unsafe { place.read_volatile() };
+        // SAFETY: the helper has no preconditions.
+        until == LEASE_FOR_EVER || unsafe { bpf_ktime_get_boot_ns() } < until
+    }
+
+    #[inline(always)]
+    fn count(&self, outcome: Outcome) {
+        count_row(outcome.row());
+    }
+
+    #[inline(always)]
+    fn count_slot(&self, slot: u16, bytes: usize, new_flow: bool) {
+        let at = cpu().wrapping_mul(Maps.settings().slots).wrapping_add(u32::from(slot));
+        let Some(place) = maps::SLOT_COUNTERS.get_ptr_mut(at) else { return };
+        let words = place.cast::<u64>();
+        add(words, 1);
+        // SAFETY: the row has four words.
+        add(unsafe { words.add(1) }, bytes as u64);
+        if new_flow {
+            // SAFETY: as above.
+            add(unsafe { words.add(2) }, 1);
+        }
+    }
+
+    #[inline(always)]
+    fn backend(&self, slot: u16) -> Option<&BackendRow> {
+        maps::BACKENDS.get(u32::from(slot))
+    }
+
+    #[inline(always)]
+    fn pick(&self, tuple: &Tuple, signals: Signals, service: Service) -> Pick {
+        let index = u64::from(service.index) | (u64::from(signals.0) << 32);
+        Pick(fairlead_pick(tuple, index, service.word.0))
+    }
+}

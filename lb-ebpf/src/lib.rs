@@ -1,0 +1,17 @@
+//! The world of Fairlead's BPF programs: maps, packet access, clock. The programs themselves are in `main.rs`, the
+//! packet's journey in lb-common.
+#![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
+
+pub mod atomic;
+pub mod balancer;
+pub mod decapsulator;
+pub mod frame;
+pub mod maps;

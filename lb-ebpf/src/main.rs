@@ -1,0 +1,51 @@
+//! Entry points of the BPF programs.
+#![no_std]
+#![no_main]
+
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use lb_common::decap::decapsulate;
+use lb_common::journey;
+use lb_common::reason::Action;
+use lb_ebpf::balancer::Balancer;
+use lb_ebpf::decapsulator::Decapsulator;
+
+/// Steers packets for VIPs to backends.
+#[xdp(frags)]
+pub(crate) fn fairlead_lb(context: XdpContext) -> u32 {
+    action(journey(&Balancer::new(&context)).action())
+}
+
+/// Takes the outer header off what balancers send.
+#[xdp(frags)]
+pub(crate) fn fairlead_decap(context: XdpContext) -> u32 {
+    action(decapsulate(&Decapsulator::new(&context)).action())
+}
+
+/// Hands every frame to the kernel: the far end of a veth pair needs a program before the near end can transmit.
+#[xdp(frags)]
+pub(crate) fn fairlead_pass(_context: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
+#[inline(always)]
+const fn action(action: Action) -> u32 {
+    match action {
+        Action::Transmit => xdp_action::XDP_TX,
+        Action::Pass => xdp_action::XDP_PASS,
+        Action::Drop => xdp_action::XDP_DROP,
+    }
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    // SAFETY: nothing here panics (lints deny all that could), so this is never reached and never linked.
+    unsafe { core::hint::unreachable_unchecked() }
+}
+
+/// The helpers used need a licence compatible with the GPL; the objects are under either, at your choice.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

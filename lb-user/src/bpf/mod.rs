@@ -1,0 +1,12 @@
+//! Everything that touches the kernel's BPF: programs, maps, pins, links.
+
+pub mod layout;
+pub mod link;
+pub mod mapped;
+pub mod pins;
+pub mod program;
+pub mod tables;
+pub mod tuples;
+
+pub use layout::Layout;
+

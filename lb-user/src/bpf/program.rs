@@ -1,0 +1,85 @@
+//! Loading the BPF object: map sizes, frozen settings, pins.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use aya::programs::{ProgramInfo, Xdp};
+use aya::{Ebpf, EbpfLoader, Pod, include_bytes_aligned};
+use lb_common::hash::HashKey;
+use lb_common::settings::Settings;
+
+use super::layout::Layout;
+
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fairlead.bpf.o"));
+
+/// Name of the balancer program.
+pub const BALANCER: &str = "fairlead_lb";
+/// Name of the decapsulator program.
+pub const DECAPSULATOR: &str = "fairlead_decap";
+/// Name of the program that passes everything.
+pub const PASS: &str = "fairlead_pass";
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PodSettings(Settings);
+
+// SAFETY: repr(C) integers without padding.
+unsafe impl Pod for PodSettings {}
+
+/// Reads the object and creates its maps, or takes the pinned ones below `pins`. Nothing is verified or attached yet.
+///
+/// # Errors
+/// If the kernel refuses a map.
+pub fn open(layout: &Layout, seed: [u64; 2], pins: Option<&Path>, log_level: u8) -> Result<Ebpf> {
+    let settings = PodSettings(Settings {
+        key: HashKey::from_seed(seed),
+        bucket_mask: layout.buckets - 1,
+        slots: layout.slots,
+        flow_tuples: u32::from(layout.flow_tuples),
+        reserved: 0,
+    });
+    let shapes = layout.shapes();
+    let mut loader = EbpfLoader::new();
+    loader.override_global("SETTINGS", &settings, true);
+    loader.override_global("AYA_LOG_LEVEL", &log_level, false);
+    for shape in &shapes {
+        loader.map_max_entries(shape.name, shape.entries);
+        if let Some(directory) = pins {
+            loader.map_pin_path(shape.name, directory.join(shape.name));
+        }
+    }
+    loader.map_max_entries("DECAP_COUNTERS", layout.cpus * 8);
+    loader.load(OBJECT).context("the kernel refused a map of the BPF object")
+}
+
+/// Puts a program through the verifier.
+///
+/// # Errors
+/// The verifier's complaint, or missing rights.
+pub fn load<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp> {
+    let program = ebpf.program_mut(name).with_context(|| format!("the BPF object has no program {name}"))?;
+    let program: &mut Xdp = program.try_into().with_context(|| format!("{name} is not an XDP program"))?;
+    program.load().with_context(|| format!("the kernel refused the program {name}"))?;
+    Ok(program)
+}
+
+/// What the verifier did for a program, and what came out.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// Instructions that the verifier looked at over all paths (Linux 5.16).
+    pub verified_instructions: u32,
+    /// Bytes of machine code.
+    pub jited_bytes: u32,
+    /// Bytes of BPF code.
+    pub translated_bytes: u32,
+}
+
+/// Reads a loaded program's cost.
+#[must_use]
+pub fn cost(info: &ProgramInfo) -> Cost {
+    Cost {
+        verified_instructions: info.verified_instruction_count().unwrap_or(0),
+        jited_bytes: info.size_jitted(),
+        translated_bytes: info.size_translated().unwrap_or(0),
+    }
+}
