@@ -35,8 +35,13 @@ pub enum Command {
         /// Its Maglev table as the kernel has it.
         answer: Answer<ServiceTable>,
     },
-    /// `GET /v1/backends`
-    Backends(Answer<BackendList>),
+    /// `GET /v1/backends?service=`
+    Backends {
+        /// Of this service only.
+        service: Option<String>,
+        /// The backends.
+        answer: Answer<BackendList>,
+    },
     /// `POST` and `DELETE` below `/v1/services/{name}/backends`, and `PUT …/weight`
     Change {
         /// The change to the file.

@@ -15,9 +15,9 @@ use super::command::{Answer, Command};
 use super::error::ApiError;
 use super::extract::{Body, BodyOrDefault, MAX_BODY_BYTES, Parameters, Refusal, Segments};
 use super::types::{
-    AddBackendRequest, BackendList, ChangeReply, ConfigReply, CounterList, Done, FlowList, FlowLookup,
-    FlowQuery, LookupQuery, MAX_FLOW_LIMIT, MAX_WEIGHT, Service, ServiceList, ServiceTable, Status,
-    StopRequest, WeightRequest,
+    AddBackendRequest, BackendList, BackendQuery, ChangeReply, ConfigReply, CounterList, Done, FlowList,
+    FlowLookup, FlowQuery, LookupQuery, MAX_FLOW_LIMIT, MAX_WEIGHT, Service, ServiceList, ServiceTable,
+    Status, StopRequest, WeightRequest,
 };
 
 /// The daemon answers within this or is taken for stuck. A reload waits for grace periods and route look-ups.
@@ -89,8 +89,11 @@ async fn table(State(commands): State<Commands>, Segments(name): Segments<String
     ask(&commands, |answer| Command::Table { name, answer }).await
 }
 
-async fn backends(State(commands): State<Commands>) -> Reply<BackendList> {
-    ask(&commands, Command::Backends).await
+async fn backends(
+    State(commands): State<Commands>,
+    Parameters(BackendQuery { service }): Parameters<BackendQuery>,
+) -> Reply<BackendList> {
+    ask(&commands, |answer| Command::Backends { service, answer }).await
 }
 
 async fn change(commands: &Commands, change: Change) -> Reply<ChangeReply> {

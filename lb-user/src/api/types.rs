@@ -11,7 +11,9 @@ pub use flow::{
     Counter, CounterKind, CounterList, DEFAULT_FLOW_LIMIT, Flow, FlowList, FlowLookup, FlowQuery, FlowState,
     LookupQuery, MAX_FLOW_LIMIT,
 };
-pub use service::{Backend, BackendList, Health, Service, ServiceList, ServiceTable, SlotState};
+pub use service::{
+    Backend, BackendList, BackendQuery, Health, Service, ServiceList, ServiceTable, SlotState,
+};
 pub use status::{
     AttachedMode, ConfigStatus, FlowTableStatus, InterfaceStatus, LimitsStatus, ServicesSummary, Status,
 };

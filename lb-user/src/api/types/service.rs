@@ -57,7 +57,15 @@ pub struct Service {
     pub backends: Vec<Backend>,
 }
 
-/// `GET /v1/backends`
+/// `GET /v1/backends?service=`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendQuery {
+    /// Of this service only.
+    pub service: Option<String>,
+}
+
+/// Reply to [`BackendQuery`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendList {
     /// All backends, by service in the order of the file.

@@ -1,0 +1,1 @@
+//! What the command line takes, and that every command explains itself.

@@ -1,0 +1,8 @@
+//! The `fairlead` binary as a library: command line, API and daemon.
+
+pub mod api;
+pub mod bpf;
+pub mod cli;
+mod pending;
+
+use pending::{daemon, decap, net};
