@@ -13,8 +13,8 @@ mod walk;
 
 pub use host::{HostFacts, HostInterface, RouteFact, check_host};
 pub use model::{
-    AdminState, AttachMode, Backend, Check, CheckKind, CheckTarget, Config, Interface, Limits, Mode, Protocol,
-    Service, TableSize, Timeouts, UnknownPort, WhenAllDown,
+    AdminState, AttachMode, Backend, Check, CheckKind, CheckTarget, Config, Interface, Limits, Mode,
+    Protocol, Service, TableSize, Timeouts, UnknownPort, WhenAllDown,
 };
 pub use problem::Problem;
 pub use status::{BadStatusRanges, StatusRanges};

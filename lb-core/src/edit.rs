@@ -5,7 +5,9 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use toml_edit::{Array, ArrayOfTables, Document, DocumentMut, InlineTable, Item, Table, TableLike, Value, value};
+use toml_edit::{
+    Array, ArrayOfTables, Document, DocumentMut, InlineTable, Item, Table, TableLike, Value, value,
+};
 
 use crate::config::AdminState;
 
@@ -101,7 +103,9 @@ pub fn apply(text: &str, change: &Change) -> Result<String, EditError> {
         Change::RemoveBackend { service, address } => remove(text, service, *address),
         Change::SetState { service, address, state } => {
             let is_default = *state == AdminState::Enabled;
-            modify(text, service, |table| set(table, service, *address, "state", state.word().into(), is_default))
+            modify(text, service, |table| {
+                set(table, service, *address, "state", state.word().into(), is_default)
+            })
         }
         Change::SetWeight { service, address, weight } => {
             let is_default = *weight == 1;
@@ -145,9 +149,11 @@ fn tables(item: &Item) -> Vec<&dyn TableLike> {
 fn tables_mut(item: &mut Item) -> Vec<&mut dyn TableLike> {
     match item {
         Item::ArrayOfTables(list) => list.iter_mut().map(|table| table as &mut dyn TableLike).collect(),
-        Item::Value(Value::Array(list)) => {
-            list.iter_mut().filter_map(Value::as_inline_table_mut).map(|table| table as &mut dyn TableLike).collect()
-        }
+        Item::Value(Value::Array(list)) => list
+            .iter_mut()
+            .filter_map(Value::as_inline_table_mut)
+            .map(|table| table as &mut dyn TableLike)
+            .collect(),
         _ => Vec::new(),
     }
 }

@@ -214,7 +214,9 @@ impl Health {
             Streak::Failures(_) | Streak::None => 1,
         });
         self.state = match self.state {
-            State::Down { successes } if successes + 1 < self.params.rise => State::Down { successes: successes + 1 },
+            State::Down { successes } if successes + 1 < self.params.rise => {
+                State::Down { successes: successes + 1 }
+            }
             State::Down { .. } | State::Unknown { .. } | State::Up { .. } => State::Up { failures: 0 },
         };
     }
@@ -226,7 +228,9 @@ impl Health {
             Streak::Successes(_) | Streak::None => 1,
         });
         self.state = match self.state {
-            State::Unknown { failures } if failures + 1 < self.params.fall => State::Unknown { failures: failures + 1 },
+            State::Unknown { failures } if failures + 1 < self.params.fall => {
+                State::Unknown { failures: failures + 1 }
+            }
             State::Up { failures } if failures + 1 < self.params.fall => State::Up { failures: failures + 1 },
             State::Unknown { .. } | State::Up { .. } | State::Down { .. } => State::Down { successes: 0 },
         };
@@ -237,12 +241,15 @@ impl Health {
         match self.state {
             State::Up { failures: 0 } => self.params.interval,
             State::Down { successes: 0 } => self.params.down,
-            State::Unknown { .. } | State::Up { .. } | State::Down { .. } => self.params.fast.min(self.params.interval),
+            State::Unknown { .. } | State::Up { .. } | State::Down { .. } => {
+                self.params.fast.min(self.params.interval)
+            }
         }
     }
 
     fn reason(&self) -> String {
-        let times = |count: u32, what: &str| format!("{count} {what}{} in a row", if count == 1 { "" } else { "s" });
+        let times =
+            |count: u32, what: &str| format!("{count} {what}{} in a row", if count == 1 { "" } else { "s" });
         match (self.streak, &self.last_error) {
             (Streak::Failures(count), Some(error)) => format!("{}: {error}", times(count, "failure")),
             (Streak::Failures(count), None) => times(count, "failure"),

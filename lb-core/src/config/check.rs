@@ -20,7 +20,11 @@ pub(super) fn check(config: &Config, notes: &mut Notes) -> Vec<Problem> {
     limits(config, notes);
     let mut warnings = Vec::new();
     if config.services.is_empty() {
-        warnings.push(notes.describe("", "there is no service", "add a [[service]]: until then nothing is balanced"));
+        warnings.push(notes.describe(
+            "",
+            "there is no service",
+            "add a [[service]]: until then nothing is balanced",
+        ));
     }
     for (index, service) in config.services.iter().enumerate() {
         let path = format!("service[{index}]");
@@ -35,7 +39,11 @@ fn interfaces(config: &Config, notes: &mut Notes) {
         let remedy = "add [[interface]] with the name of the one on which packets for the VIPs arrive";
         notes.problem("interface", "there is no interface", remedy);
     }
-    let names = config.interfaces.iter().enumerate().map(|(i, interface)| (format!("interface[{i}].name"), &interface.name));
+    let names = config
+        .interfaces
+        .iter()
+        .enumerate()
+        .map(|(i, interface)| (format!("interface[{i}].name"), &interface.name));
     unique(names, notes, |name| format!("interface {name}"), "remove one of the two");
 }
 
@@ -49,12 +57,20 @@ fn duplicates(config: &Config, notes: &mut Notes) {
         })
         .map(|(i, service)| (format!("service[{i}].vip"), (service.vip, service.port, service.protocol)))
         .collect();
-    let shown = |(vip, port, protocol): &(IpAddr, u16, Protocol)| format!("a service for {vip} port {port} {protocol}");
+    let shown = |(vip, port, protocol): &(IpAddr, u16, Protocol)| {
+        format!("a service for {vip} port {port} {protocol}")
+    };
     unique(readable, notes, shown, "join the two services, or change address, port or protocol of one");
     for (i, service) in services() {
         let addresses = service.backends.iter().enumerate();
-        let addresses = addresses.map(|(j, backend)| (format!("service[{i}].backend[{j}].address"), &backend.address));
-        unique(addresses, notes, |address| format!("backend {address}"), "keep one and give it the weight of both");
+        let addresses =
+            addresses.map(|(j, backend)| (format!("service[{i}].backend[{j}].address"), &backend.address));
+        unique(
+            addresses,
+            notes,
+            |address| format!("backend {address}"),
+            "keep one and give it the weight of both",
+        );
     }
 }
 
@@ -104,11 +120,18 @@ fn vips(config: &Config, notes: &mut Notes) {
             }
             if let Some((owner, _)) = of_vip.get(&backend.address) {
                 let reason = format!("{} is the VIP of service[{owner}]", backend.address);
-                notes.problem(&key, reason, "write the backend's own address, which the VIP does not replace");
-            } else if notes.is_good(&format!("service[{i}].vip")) && backend.address.is_ipv4() != service.vip.is_ipv4() {
+                notes.problem(
+                    &key,
+                    reason,
+                    "write the backend's own address, which the VIP does not replace",
+                );
+            } else if notes.is_good(&format!("service[{i}].vip"))
+                && backend.address.is_ipv4() != service.vip.is_ipv4()
+            {
                 let family = |address: IpAddr| if address.is_ipv4() { "IPv4" } else { "IPv6" };
                 let (backend_family, vip_family) = (family(backend.address), family(service.vip));
-                let reason = format!("an {backend_family} backend behind an {vip_family} VIP is not possible yet");
+                let reason =
+                    format!("an {backend_family} backend behind an {vip_family} VIP is not possible yet");
                 notes.problem(&key, reason, format!("write the backend's {vip_family} address"));
             }
         }
@@ -154,7 +177,8 @@ fn backends(path: &str, service: &Service, notes: &mut Notes, warnings: &mut Vec
     let advised = count.saturating_mul(ADVISED_ENTRIES_PER_BACKEND as usize);
     if advised > entries as usize {
         let reason = format!("{entries} table entries for {count} backends spread flows unevenly");
-        let remedy = format!("use a `table_size` of at least {ADVISED_ENTRIES_PER_BACKEND} entries per backend");
+        let remedy =
+            format!("use a `table_size` of at least {ADVISED_ENTRIES_PER_BACKEND} entries per backend");
         warnings.push(notes.describe(&format!("{path}.table_size"), reason, remedy));
     }
 }
@@ -172,7 +196,10 @@ fn placeless(service: &Service, total: u64, enabled: impl Fn(&&Backend) -> bool)
         return BTreeSet::new();
     }
     let present: BTreeSet<u16> = populate(service.table_size.class(), &pool).iter().copied().collect();
-    pool.iter().filter(|candidate| !present.contains(&candidate.slot)).map(|candidate| candidate.address).collect()
+    pool.iter()
+        .filter(|candidate| !present.contains(&candidate.slot))
+        .map(|candidate| candidate.address)
+        .collect()
 }
 
 fn probe_times(path: &str, service: &Service, notes: &Notes, warnings: &mut Vec<Problem>) {
@@ -184,7 +211,11 @@ fn probe_times(path: &str, service: &Service, notes: &Notes, warnings: &mut Vec<
     }
     if service.protocol == Protocol::Udp && check.port.is_none() && !notes.has(&key("port")) {
         let reason = format!("the check connects over TCP to port {} of a UDP service", service.port);
-        warnings.push(notes.describe(&key("port"), reason, "name a TCP port that tells whether the backend is well"));
+        warnings.push(notes.describe(
+            &key("port"),
+            reason,
+            "name a TCP port that tells whether the backend is well",
+        ));
     }
 }
 
@@ -193,12 +224,20 @@ fn limits(config: &Config, notes: &mut Notes) {
     let services = config.services.len();
     if services > limits.services as usize && notes.is_good("limits.services") {
         let reason = format!("{services} services, but the limit is {}", limits.services);
-        notes.problem("limits.services", reason, format!("raise `services` to {services} or more (needs a restart)"));
+        notes.problem(
+            "limits.services",
+            reason,
+            format!("raise `services` to {services} or more (needs a restart)"),
+        );
     }
     let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
     if backends > limits.backends as usize && notes.is_good("limits.backends") {
         let reason = format!("{backends} backends in all services, but the limit is {}", limits.backends);
-        notes.problem("limits.backends", reason, format!("raise `backends` to {backends} or more (needs a restart)"));
+        notes.problem(
+            "limits.backends",
+            reason,
+            format!("raise `backends` to {backends} or more (needs a restart)"),
+        );
     }
     let strides = || config.services.iter().map(|service| u64::from(service.table_size.stride()));
     let needed = strides().sum::<u64>() + strides().max().unwrap_or(0);
@@ -207,7 +246,8 @@ fn limits(config: &Config, notes: &mut Notes) {
             "the tables of all services and a spare one need {needed} entries, but the limit is {}",
             limits.table_slots
         );
-        let remedy = format!("raise `table_slots` to {needed} or more (needs a restart), or lower a `table_size`");
+        let remedy =
+            format!("raise `table_slots` to {needed} or more (needs a restart), or lower a `table_size`");
         notes.problem("limits.table_slots", reason, remedy);
     }
 }

@@ -34,7 +34,8 @@ fn shown(item: &Item) -> String {
 }
 
 pub(super) fn boolean(item: &Item) -> Result<bool, Complaint> {
-    let reason = || Complaint::new(format!("expected true or false, found {}", shown(item)), "write true or false");
+    let reason =
+        || Complaint::new(format!("expected true or false, found {}", shown(item)), "write true or false");
     item.as_bool().ok_or_else(reason)
 }
 
@@ -76,7 +77,8 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl FnOnce(&Item) ->
 pub(super) fn address(item: &Item) -> Result<IpAddr, Complaint> {
     let text = string(item)?;
     let Ok(address) = text.parse::<IpAddr>() else {
-        let remedy = "write an IPv4 or IPv6 address without port, prefix length or brackets, such as \"192.0.2.10\"";
+        let remedy =
+            "write an IPv4 or IPv6 address without port, prefix length or brackets, such as \"192.0.2.10\"";
         return Err(Complaint::new(format!("\"{text}\" is not an IP address"), remedy));
     };
     let kind = match address {
@@ -89,7 +91,10 @@ pub(super) fn address(item: &Item) -> Result<IpAddr, Complaint> {
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "an IPv4 address in IPv6 form",
         _ => return Ok(address),
     };
-    Err(Complaint::new(format!("{text} is {kind}"), "write a unicast address that other machines can route to"))
+    Err(Complaint::new(
+        format!("{text} is {kind}"),
+        "write a unicast address that other machines can route to",
+    ))
 }
 
 pub(super) fn service_name(item: &Item) -> Result<String, Complaint> {
@@ -98,17 +103,22 @@ pub(super) fn service_name(item: &Item) -> Result<String, Complaint> {
     if (1..=MAX_NAME).contains(&name.len()) && name.chars().all(fits) && !name.starts_with(['.', '-']) {
         return Ok(name.to_owned());
     }
-    let remedy = format!("write up to {MAX_NAME} letters, digits, `-`, `_` and `.`, starting with a letter or digit");
+    let remedy =
+        format!("write up to {MAX_NAME} letters, digits, `-`, `_` and `.`, starting with a letter or digit");
     Err(Complaint::new(format!("\"{name}\" cannot be a service's name"), remedy))
 }
 
 pub(super) fn interface_name(item: &Item) -> Result<String, Complaint> {
     let name = string(item)?;
     let fits = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
-    if (1..=MAX_INTERFACE_NAME).contains(&name.len()) && name.chars().all(fits) && name != "." && name != ".." {
+    if (1..=MAX_INTERFACE_NAME).contains(&name.len()) && name.chars().all(fits) && name != "." && name != ".."
+    {
         return Ok(name.to_owned());
     }
-    Err(Complaint::new(format!("\"{name}\" cannot be an interface's name"), "write a name that `ip link` shows"))
+    Err(Complaint::new(
+        format!("\"{name}\" cannot be an interface's name"),
+        "write a name that `ip link` shows",
+    ))
 }
 
 pub(super) fn http_path(item: &Item) -> Result<String, Complaint> {
@@ -142,7 +152,10 @@ pub(super) fn table_size(item: &Item) -> Result<TableSize, Complaint> {
     let size = item.as_integer().and_then(|n| u32::try_from(n).ok()).and_then(TableSize::from_entries);
     size.ok_or_else(|| {
         let sizes: Vec<_> = TableSize::ALL.iter().map(ToString::to_string).collect();
-        Complaint::new(format!("expected a table size, found {}", shown(item)), format!("write {}", one_of(&sizes)))
+        Complaint::new(
+            format!("expected a table size, found {}", shown(item)),
+            format!("write {}", one_of(&sizes)),
+        )
     })
 }
 

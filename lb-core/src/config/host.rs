@@ -61,7 +61,10 @@ pub fn check_host(config: &Config, text: &str, facts: &HostFacts) -> Vec<Problem
     for (i, service) in config.services.iter().enumerate() {
         if let Some(interface) = own.get(&service.vip) {
             let reason = format!("{} is the balancer's own address, on {interface}", service.vip);
-            let remedy = format!("remove it there (ip address del {} dev {interface}): the program answers for VIPs", service.vip);
+            let remedy = format!(
+                "remove it there (ip address del {} dev {interface}): the program answers for VIPs",
+                service.vip
+            );
             notes.problem(&format!("service[{i}].vip"), reason, remedy);
         }
         for (j, backend) in service.backends.iter().enumerate() {
@@ -87,7 +90,8 @@ fn interfaces(config: &Config, facts: &HostFacts, notes: &mut Notes) {
                 notes.problem(&key, reason, format!("write one of: {}", known.join(", ")));
             }
             Some(host) if host.is_vlan => {
-                let reason = format!("{} is a VLAN device, which the program cannot be attached to", interface.name);
+                let reason =
+                    format!("{} is a VLAN device, which the program cannot be attached to", interface.name);
                 notes.problem(&key, reason, "name the interface below it: tags are looked through");
             }
             Some(_) => {}
@@ -110,7 +114,11 @@ fn check_route(
     let interface = &route.interface;
     if !config.interfaces.iter().any(|configured| configured.name == *interface) {
         let reason = format!("backend {backend} is reached through {interface}, which has no [[interface]]");
-        return notes.problem(key, reason, format!("add [[interface]] with name = \"{interface}\", or correct the route"));
+        return notes.problem(
+            key,
+            reason,
+            format!("add [[interface]] with name = \"{interface}\", or correct the route"),
+        );
     }
     if let (Mode::L2, Some(gateway)) = (mode, route.gateway) {
         let reason = format!("mode \"l2\", but backend {backend} is behind gateway {gateway}");

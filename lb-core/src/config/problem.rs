@@ -90,12 +90,7 @@ impl Notes {
         reason: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Problem {
-        Problem {
-            line: self.line_of(key),
-            key: key.to_owned(),
-            reason: reason.into(),
-            remedy: remedy.into(),
-        }
+        Problem { line: self.line_of(key), key: key.to_owned(), reason: reason.into(), remedy: remedy.into() }
     }
 
     /// The same lines, with nothing noted yet.

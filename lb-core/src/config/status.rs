@@ -45,9 +45,9 @@ impl FromStr for StatusRanges {
             let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
             (VALID.contains(&first) && VALID.contains(&last) && first <= last).then_some((first, last))
         };
-        let ranges = text.split(',').map(|part| {
-            range(part).ok_or_else(|| BadStatusRanges { part: part.trim().to_owned() })
-        });
+        let ranges = text
+            .split(',')
+            .map(|part| range(part).ok_or_else(|| BadStatusRanges { part: part.trim().to_owned() }));
         ranges.collect::<Result<_, _>>().map(Self)
     }
 }
@@ -88,7 +88,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_its_part() {
-        for (text, part) in [("", ""), ("200,abc", "abc"), ("399-200", "399-200"), ("99", "99"), ("600", "600")] {
+        for (text, part) in
+            [("", ""), ("200,abc", "abc"), ("399-200", "399-200"), ("99", "99"), ("600", "600")]
+        {
             assert_eq!(text.parse::<StatusRanges>(), Err(BadStatusRanges { part: part.to_owned() }));
         }
     }

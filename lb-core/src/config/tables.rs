@@ -97,7 +97,11 @@ impl<'t> Section<'t> {
         let item = self.table.get(key)?;
         let path = self.path_of(key);
         let Some(table) = item.as_table_like() else {
-            notes.problem(&path, format!("expected a table, found {}", item.type_name()), "write it as a table of its own");
+            notes.problem(
+                &path,
+                format!("expected a table, found {}", item.type_name()),
+                "write it as a table of its own",
+            );
             return None;
         };
         Some(Self::open(table, path, item.span(), known, notes))

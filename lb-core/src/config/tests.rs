@@ -92,7 +92,9 @@ fn reference_names_every_key_and_its_defaults_are_true() {
     let said = Check { port: None, host: None, path: "/".to_owned(), ..check };
     assert_eq!(said, Check::new(CheckKind::Http));
     for key in walk::all_keys() {
-        let named = text.lines().any(|line| line.starts_with(&format!("{key} = ")) || line.contains(&format!("{key}]")));
+        let named = text
+            .lines()
+            .any(|line| line.starts_with(&format!("{key} = ")) || line.contains(&format!("{key}]")));
         assert!(named, "reference.toml does not name `{key}`");
     }
 }
@@ -105,18 +107,36 @@ fn values_of_the_wrong_kind_or_range_are_refused() {
     check("port = 80", "", &["line 5: service[0].port: `port` is missing"]);
     check("\"web\"", "\"a b\"", &["line 6: service[0].name: \"a b\" cannot be a service's name"]);
     check("\"web\"", "7", &["line 6: service[0].name: expected a string, found integer 7"]);
-    check("port = 80", "port = 80\ntable_size = 65536", &[
-        "line 9: service[0].table_size: expected a table size, found integer 65536",
-    ]);
-    check("port = 80", "port = 80\nprotocol = \"tpc\"", &["line 9: service[0].protocol: \"tpc\" is not known here"]);
-    check("port = 80", "port = 80\ntrack = \"yes\"", &[
-        "line 9: service[0].track: expected true or false, found string \"yes\"",
-    ]);
-    check("\"10.0.0.1\"", "\"10.0.0.1\"\nweight = 1001", &["line 12: service[0].backend[0].weight: 1001 is out of range"]);
-    check("\"10.0.0.1\"", "\"10.0.0.1\"\nweight = -1", &["line 12: service[0].backend[0].weight: -1 is out of range"]);
-    check("\"eth0\"", "\"an-interface-name\"", &[
-        "line 3: interface[0].name: \"an-interface-name\" cannot be an interface's name",
-    ]);
+    check(
+        "port = 80",
+        "port = 80\ntable_size = 65536",
+        &["line 9: service[0].table_size: expected a table size, found integer 65536"],
+    );
+    check(
+        "port = 80",
+        "port = 80\nprotocol = \"tpc\"",
+        &["line 9: service[0].protocol: \"tpc\" is not known here"],
+    );
+    check(
+        "port = 80",
+        "port = 80\ntrack = \"yes\"",
+        &["line 9: service[0].track: expected true or false, found string \"yes\""],
+    );
+    check(
+        "\"10.0.0.1\"",
+        "\"10.0.0.1\"\nweight = 1001",
+        &["line 12: service[0].backend[0].weight: 1001 is out of range"],
+    );
+    check(
+        "\"10.0.0.1\"",
+        "\"10.0.0.1\"\nweight = -1",
+        &["line 12: service[0].backend[0].weight: -1 is out of range"],
+    );
+    check(
+        "\"eth0\"",
+        "\"an-interface-name\"",
+        &["line 3: interface[0].name: \"an-interface-name\" cannot be an interface's name"],
+    );
 }
 
 #[test]
@@ -135,7 +155,10 @@ fn addresses_that_cannot_be_reached_are_refused() {
         let text = GOOD.replace("10.0.0.1", address);
         let found = problems(&text);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].starts_with("line 11: service[0].backend[0].address: ") && found[0].ends_with(kind), "{found:?}");
+        assert!(
+            found[0].starts_with("line 11: service[0].backend[0].address: ") && found[0].ends_with(kind),
+            "{found:?}"
+        );
     }
 }
 
@@ -158,24 +181,36 @@ fn durations_need_a_unit_and_a_sensible_length() {
 fn unknown_key_is_refused_with_the_nearest_one() {
     check("port = 80", "port = 80\nprot = \"udp\"", &["line 9: service[0].prot: unknown key"]);
     let problem = parse(&GOOD.replace("address =", "adress =")).expect_err("unknown key").remove(1);
-    assert_eq!(problem.to_string(), "line 11: service[0].backend[0].adress: unknown key; did you mean `address`?");
-    check("[[interface]]", "[[interfaces]]", &[
-        "interface: there is no interface",
-        "line 2: interfaces: unknown key",
-    ]);
+    assert_eq!(
+        problem.to_string(),
+        "line 11: service[0].backend[0].adress: unknown key; did you mean `address`?"
+    );
+    check(
+        "[[interface]]",
+        "[[interfaces]]",
+        &["interface: there is no interface", "line 2: interfaces: unknown key"],
+    );
 }
 
 #[test]
 fn sections_of_the_wrong_shape_are_refused() {
     check("[[interface]]", "[interface]", &["line 2: interface: expected a list of tables, found table"]);
-    check("port = 80", "port = 80\ncheck = true", &["line 9: service[0].check: expected a table, found boolean"]);
+    check(
+        "port = 80",
+        "port = 80\ncheck = true",
+        &["line 9: service[0].check: expected a table, found boolean"],
+    );
     let text = GOOD.replace("[[service.backend]]\naddress =", "backend = [").replace("0.1\"", "0.1\"]");
-    assert_eq!(problems(&text), ["line 10: service[0].backend: expected a list of tables, found string in it"]);
+    assert_eq!(
+        problems(&text),
+        ["line 10: service[0].backend: expected a list of tables, found string in it"]
+    );
 }
 
 #[test]
 fn inline_tables_are_as_good() {
-    let text = GOOD.replace("[[service.backend]]\naddress = \"10.0.0.1\"", "backend = [{ address = \"10.0.0.1\" }]");
+    let text =
+        GOOD.replace("[[service.backend]]\naddress = \"10.0.0.1\"", "backend = [{ address = \"10.0.0.1\" }]");
     assert_eq!(parse(&text).expect("good").config, parse(GOOD).expect("good").config);
 }
 
@@ -305,7 +340,12 @@ fn accepted_weights_all_have_a_place_in_the_table() {
 #[test]
 fn uneven_spread_and_other_doubts_are_warnings() {
     let warnings = |text: &str| -> Vec<String> {
-        parse(text).expect("accepted").warnings.iter().map(|warning| format!("{}: {}", warning.key, warning.reason)).collect()
+        parse(text)
+            .expect("accepted")
+            .warnings
+            .iter()
+            .map(|warning| format!("{}: {}", warning.key, warning.reason))
+            .collect()
     };
     assert_eq!(warnings(&weighted(&[1; 40])), [""; 0]);
     assert_eq!(
@@ -314,7 +354,8 @@ fn uneven_spread_and_other_doubts_are_warnings() {
     );
     let off = GOOD.replace("\"10.0.0.1\"", "\"10.0.0.1\"\nstate = \"drain\"");
     assert_eq!(warnings(&off), ["service[0]: no backend is enabled: new flows are dropped"]);
-    let check = GOOD.replace("port = 80", "port = 80\nprotocol = \"udp\"\ncheck = { kind = \"tcp\", fast = \"2s\" }");
+    let check =
+        GOOD.replace("port = 80", "port = 80\nprotocol = \"udp\"\ncheck = { kind = \"tcp\", fast = \"2s\" }");
     assert_eq!(
         warnings(&check),
         [
@@ -331,7 +372,10 @@ fn more_than_the_maps_hold_is_refused() {
     let backend = "[[service.backend]]\naddress = \"10.0.0.2\"";
     let two = second("vip = \"192.0.2.2\"\nport = 80\ntable_size = 4093", backend);
     let limited = |limits: &str| format!("{two}\n[limits]\n{limits}");
-    assert_eq!(problems(&limited("services = 1")), ["line 21: limits.services: 2 services, but the limit is 1"]);
+    assert_eq!(
+        problems(&limited("services = 1")),
+        ["line 21: limits.services: 2 services, but the limit is 1"]
+    );
     assert_eq!(
         problems(&limited("backends = 1")),
         ["line 21: limits.backends: 2 backends in all services, but the limit is 1"]
@@ -339,7 +383,9 @@ fn more_than_the_maps_hold_is_refused() {
     // 65536 and 4096 for the two, and a spare of the larger.
     assert_eq!(
         problems(&limited("table_slots = 135167")),
-        ["line 21: limits.table_slots: the tables of all services and a spare one need 135168 entries, but the limit is 135167"]
+        [
+            "line 21: limits.table_slots: the tables of all services and a spare one need 135168 entries, but the limit is 135167"
+        ]
     );
     assert!(parse(&limited("services = 2\nbackends = 2\ntable_slots = 135168")).is_ok());
     let config = parse(&limited("flows = 5000")).expect("good").config;
@@ -349,9 +395,12 @@ fn more_than_the_maps_hold_is_refused() {
 #[test]
 fn check_section_is_read_and_checked() {
     let with = |check: &str| GOOD.replace("port = 80", &format!("port = 80\n[service.check]\n{check}"));
-    let check = |text: &str| parse(&with(text)).expect(text).config.services.remove(0).check.expect("a check");
+    let check =
+        |text: &str| parse(&with(text)).expect(text).config.services.remove(0).check.expect("a check");
     assert_eq!(check("kind = \"http\""), Check::new(CheckKind::Http));
-    let full = check("kind = \"http\"\nport = 81\nhost = \"a.b\"\npath = \"/x\"\nexpect = \"204\"\nrise = 1\nfall = 9");
+    let full = check(
+        "kind = \"http\"\nport = 81\nhost = \"a.b\"\npath = \"/x\"\nexpect = \"204\"\nrise = 1\nfall = 9",
+    );
     assert_eq!(
         (full.port, full.host.as_deref(), full.path.as_str(), full.expect.to_string(), full.rise, full.fall),
         (Some(81), Some("a.b"), "/x", "204".to_owned(), 1, 9)
@@ -360,12 +409,24 @@ fn check_section_is_read_and_checked() {
         ("", "line 9: service[0].check.kind: `kind` is missing"),
         ("kind = \"icmp\"", "line 10: service[0].check.kind: \"icmp\" is not known here"),
         ("kind = \"tcp\"\npath = \"/x\"", "line 11: service[0].check.path: a tcp check sends no request"),
-        ("kind = \"http\"\npath = \"x\"", "line 11: service[0].check.path: \"x\" cannot be the path of a request"),
-        ("kind = \"http\"\nhost = \"a\\r\\nb\"", "line 11: service[0].check.host: \"a\\r\\nb\" cannot be a Host header"),
-        ("kind = \"http\"\nexpect = \"2xx\"", "line 11: service[0].check.expect: `2xx` is not a status code or range between 100 and 599"),
+        (
+            "kind = \"http\"\npath = \"x\"",
+            "line 11: service[0].check.path: \"x\" cannot be the path of a request",
+        ),
+        (
+            "kind = \"http\"\nhost = \"a\\r\\nb\"",
+            "line 11: service[0].check.host: \"a\\r\\nb\" cannot be a Host header",
+        ),
+        (
+            "kind = \"http\"\nexpect = \"2xx\"",
+            "line 11: service[0].check.expect: `2xx` is not a status code or range between 100 and 599",
+        ),
         ("kind = \"tcp\"\nrise = 0", "line 11: service[0].check.rise: 0 is out of range"),
         ("kind = \"tcp\"\ninterval = \"1ms\"", "line 11: service[0].check.interval: \"1ms\" is out of range"),
-        ("kind = \"tcp\"\ntarget = \"vip\"", "line 11: service[0].check.target: probes addressed to the VIP are not there yet"),
+        (
+            "kind = \"tcp\"\ntarget = \"vip\"",
+            "line 11: service[0].check.target: probes addressed to the VIP are not there yet",
+        ),
     ] {
         assert_eq!(problems(&with(text)), [problem]);
     }
@@ -403,7 +464,8 @@ fn host_that_fits_has_no_problems() {
 #[test]
 fn host_that_does_not_fit_is_named_with_line_and_remedy() {
     let route = |interface: &str, gateway: Option<&str>, source: Option<&str>| {
-        let route = RouteFact { interface: interface.to_owned(), gateway: gateway.map(ip), source: source.map(ip) };
+        let route =
+            RouteFact { interface: interface.to_owned(), gateway: gateway.map(ip), source: source.map(ip) };
         HostFacts { routes: BTreeMap::from([(ip("10.0.0.1"), Some(route))]), ..host() }
     };
     let mut vlan = host();
@@ -461,7 +523,11 @@ fn host_that_does_not_fit_is_named_with_line_and_remedy() {
     for (text, facts, problem) in cases {
         assert_eq!(host_problems(&text, &facts), [problem]);
     }
-    assert_eq!(host_problems(GOOD, &route("eth0", Some("10.0.0.253"), Some("10.0.0.254"))), [""; 0], "ipip is routed");
+    assert_eq!(
+        host_problems(GOOD, &route("eth0", Some("10.0.0.253"), Some("10.0.0.254"))),
+        [""; 0],
+        "ipip is routed"
+    );
 }
 
 proptest::proptest! {

@@ -8,8 +8,8 @@ use toml_edit::{Document, Item};
 
 use super::convert::{self as read, duration, integer};
 use super::model::{
-    AdminState, AttachMode, Backend, Check, CheckKind, Config, Interface, Limits, Mode, Protocol, Service, TableSize,
-    Timeouts, UnknownPort, WhenAllDown,
+    AdminState, AttachMode, Backend, Check, CheckKind, Config, Interface, Limits, Mode, Protocol, Service,
+    TableSize, Timeouts, UnknownPort, WhenAllDown,
 };
 use super::problem::Notes;
 use super::tables::{Complaint, Section};
@@ -41,7 +41,11 @@ pub(super) fn walk(text: &str, notes: &mut Notes) -> Option<Config> {
             let at = error.span().map_or(0, |span| span.start);
             notes.found("", notes.line_at(at));
             let message = error.message().lines().collect::<Vec<_>>().join(" ");
-            notes.problem("", format!("not TOML: {message}"), "correct the line, or compare it with config/reference.toml");
+            notes.problem(
+                "",
+                format!("not TOML: {message}"),
+                "correct the line, or compare it with config/reference.toml",
+            );
             return None;
         }
     };
@@ -83,7 +87,9 @@ const CHECK_KEYS: &[&str] = &[
 /// Every key of every section.
 #[cfg(test)]
 pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
-    [ROOT_KEYS, INTERFACE_KEYS, LIMITS_KEYS, SERVICE_KEYS, TIMEOUTS_KEYS, CHECK_KEYS, BACKEND_KEYS].concat().into_iter()
+    [ROOT_KEYS, INTERFACE_KEYS, LIMITS_KEYS, SERVICE_KEYS, TIMEOUTS_KEYS, CHECK_KEYS, BACKEND_KEYS]
+        .concat()
+        .into_iter()
 }
 
 fn interface(section: &Section<'_>, notes: &mut Notes) -> Interface {
@@ -117,8 +123,20 @@ fn service(section: &Section<'_>, notes: &mut Notes) -> Service {
     let backends = section.tables("backend", BACKEND_KEYS, notes);
     let port_remedy = "write the port that clients connect to: port = 80";
     Service {
-        name: section.required("name", String::new(), "give the service a unique name", notes, read::service_name),
-        vip: section.required("vip", NO_ADDRESS, "write the address that clients connect to", notes, read::address),
+        name: section.required(
+            "name",
+            String::new(),
+            "give the service a unique name",
+            notes,
+            read::service_name,
+        ),
+        vip: section.required(
+            "vip",
+            NO_ADDRESS,
+            "write the address that clients connect to",
+            notes,
+            read::address,
+        ),
         port: section.required("port", 0, port_remedy, notes, read::port),
         protocol: section.optional("protocol", Protocol::Tcp, notes, read::protocol),
         mode: section.optional("mode", Mode::Ipip, notes, read::mode),
@@ -144,7 +162,13 @@ fn read_timeouts(section: &Section<'_>, notes: &mut Notes) -> Timeouts {
 }
 
 fn read_check(section: &Section<'_>, notes: &mut Notes) -> Check {
-    let kind = section.required("kind", CheckKind::Http, "write kind = \"tcp\" or kind = \"http\"", notes, read::check_kind);
+    let kind = section.required(
+        "kind",
+        CheckKind::Http,
+        "write kind = \"tcp\" or kind = \"http\"",
+        notes,
+        read::check_kind,
+    );
     let default = Check::new(kind);
     if kind == CheckKind::Tcp {
         for key in ["host", "path", "expect"].into_iter().filter(|key| section.has(key)) {
@@ -153,14 +177,17 @@ fn read_check(section: &Section<'_>, notes: &mut Notes) -> Check {
         }
     }
     let hour = Duration::from_secs(60 * 60);
-    let mut time = |key, default, longest| section.optional(key, default, notes, duration(MIN_PROBE..=longest));
+    let mut time =
+        |key, default, longest| section.optional(key, default, notes, duration(MIN_PROBE..=longest));
     let interval = time("interval", default.interval, hour);
     let fast = time("fast", default.fast, hour);
     let down = time("down", default.down, hour);
     let timeout = time("timeout", default.timeout, Duration::from_secs(60));
     Check {
         kind,
-        port: section.optional("port", None, notes, |item: &Item| -> Result<_, Complaint> { read::port(item).map(Some) }),
+        port: section.optional("port", None, notes, |item: &Item| -> Result<_, Complaint> {
+            read::port(item).map(Some)
+        }),
         host: section.optional("host", None, notes, read::http_host),
         path: section.optional("path", default.path, notes, read::http_path),
         expect: section.optional("expect", default.expect, notes, read::statuses),

@@ -71,7 +71,10 @@ fn weight(service: &str, address: &str, weight: u32) -> Change {
 
 #[test]
 fn added_backend_stands_behind_the_last_one_of_its_service() {
-    check(&add("web", "10.0.0.9", 3), &["+[[service.backend]]", "+address = \"10.0.0.9\"", "+weight = 3", "+"]);
+    check(
+        &add("web", "10.0.0.9", 3),
+        &["+[[service.backend]]", "+address = \"10.0.0.9\"", "+weight = 3", "+"],
+    );
     check(&add("web", "10.0.0.9", 1), &["+[[service.backend]]", "+address = \"10.0.0.9\"", "+"]);
     check(
         &add("dns", "10.0.0.9", 2),
@@ -84,7 +87,10 @@ fn added_backend_stands_behind_the_last_one_of_its_service() {
 
 #[test]
 fn removed_backend_takes_only_its_own_lines() {
-    check(&remove_of("web", "10.0.0.2"), &["-[[service.backend]]", "-address = \"10.0.0.2\"", "-state = \"enabled\""]);
+    check(
+        &remove_of("web", "10.0.0.2"),
+        &["-[[service.backend]]", "-address = \"10.0.0.2\"", "-state = \"enabled\""],
+    );
     check(
         &remove_of("web", "10.0.0.1"),
         &["-[[service.backend]]", "-address = \"10.0.0.1\" # rack 1", "-weight = 2   # twice the cores"],
@@ -152,7 +158,10 @@ fn comment_without_a_comma_before_it_survives() {
 fn first_backend_of_a_service_can_be_added() {
     let file = "[[service]]\nname = \"a\"\nport = 1\n\n[[service]]\nname = \"b\"\n";
     let new = apply(file, &add("a", "10.0.0.1", 1)).expect("added");
-    assert_eq!(new, "[[service]]\nname = \"a\"\nport = 1\n\n[[service.backend]]\naddress = \"10.0.0.1\"\n\n[[service]]\nname = \"b\"\n");
+    assert_eq!(
+        new,
+        "[[service]]\nname = \"a\"\nport = 1\n\n[[service.backend]]\naddress = \"10.0.0.1\"\n\n[[service]]\nname = \"b\"\n"
+    );
 }
 
 #[test]
@@ -170,10 +179,7 @@ fn what_is_not_there_is_named_with_what_is() {
             state("web", "10.0.0.7", AdminState::Drain),
             "service \"web\" has no backend 10.0.0.7; it has: 10.0.0.1, 10.0.0.2",
         ),
-        (
-            remove_of("dns", "10.0.0.7"),
-            "service \"dns\" has no backend 10.0.0.7; it has: 10.0.0.3, 10.0.0.4",
-        ),
+        (remove_of("dns", "10.0.0.7"), "service \"dns\" has no backend 10.0.0.7; it has: 10.0.0.3, 10.0.0.4"),
         (
             add("web", "10.0.0.1", 1),
             "service \"web\" has backend 10.0.0.1 already; change its weight or state instead",

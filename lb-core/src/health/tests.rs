@@ -32,7 +32,11 @@ fn check(params: HealthParams, adopted: Option<Verdict>, results: &str, verdicts
             Verdict::Unchecked => '!',
         }
     };
-    assert_eq!(results.chars().map(after).collect::<String>(), verdicts, "results {results}, adopted {adopted:?}");
+    assert_eq!(
+        results.chars().map(after).collect::<String>(),
+        verdicts,
+        "results {results}, adopted {adopted:?}"
+    );
 }
 
 #[test]

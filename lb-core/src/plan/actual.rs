@@ -98,7 +98,8 @@ impl Actual {
     /// populate them anew to compare. Changes nothing else; useful once after adoption.
     pub fn recognise(&mut self, desired: &Desired) {
         for (key, service) in &desired.services {
-            let Some((index, Some(written))) = self.keys.get(key).map(|index| (*index, self.written(*index))) else {
+            let Some((index, Some(written))) = self.keys.get(key).map(|index| (*index, self.written(*index)))
+            else {
                 continue;
             };
             if written.pool.is_some() || written.region.class != service.class {

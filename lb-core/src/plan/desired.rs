@@ -135,10 +135,9 @@ fn plan_service(
 ) -> DesiredService {
     let verdict = |backend: &Backend| match service.check {
         None => Verdict::Unchecked,
-        Some(_) => verdicts
-            .get(&(service.name.clone(), backend.address))
-            .copied()
-            .unwrap_or(Verdict::Unknown),
+        Some(_) => {
+            verdicts.get(&(service.name.clone(), backend.address)).copied().unwrap_or(Verdict::Unknown)
+        }
     };
     let counts = |backend: &&Backend| backend.state == AdminState::Enabled && backend.weight > 0;
     let all_down = service.backends.iter().filter(counts).all(|backend| verdict(backend) == Verdict::Down);
@@ -173,7 +172,9 @@ fn plan_service(
 /// State of a backend that there is a route to.
 fn slot_state(backend: &Backend, verdict: Verdict) -> SlotState {
     match (backend.state, verdict) {
-        (AdminState::Disabled, _) | (_, Verdict::Down) | (AdminState::Enabled, Verdict::Unknown) => SlotState::Dead,
+        (AdminState::Disabled, _) | (_, Verdict::Down) | (AdminState::Enabled, Verdict::Unknown) => {
+            SlotState::Dead
+        }
         (AdminState::Drain, _) => SlotState::Draining,
         (AdminState::Enabled, Verdict::Up | Verdict::Unchecked) if backend.weight == 0 => SlotState::Draining,
         (AdminState::Enabled, Verdict::Up | Verdict::Unchecked) => SlotState::Serving,

@@ -47,7 +47,9 @@ pub enum DiffError {
         entries: u32,
     },
     /// All service indexes are in use.
-    #[error("there is no room for service \"{service}\": all {limit} are in use; raise `services` under [limits] and restart")]
+    #[error(
+        "there is no room for service \"{service}\": all {limit} are in use; raise `services` under [limits] and restart"
+    )]
     NoFreeService {
         /// Name of the service.
         service: String,
@@ -122,8 +124,13 @@ impl Steps<'_> {
     fn clear_leftovers(&mut self) {
         let published: BTreeSet<u32> = self.work.keys.values().copied().collect();
         let lost = |service: u16| !published.contains(&u32::from(service));
-        self.retired.slots =
-            self.work.slots.iter().filter(|(_, slot)| lost(slot.spec.service)).map(|(slot, _)| *slot).collect();
+        self.retired.slots = self
+            .work
+            .slots
+            .iter()
+            .filter(|(_, slot)| lost(slot.spec.service))
+            .map(|(slot, _)| *slot)
+            .collect();
         self.free_retired();
     }
 
@@ -263,7 +270,9 @@ impl Steps<'_> {
             }
         };
         let word = match place {
-            Some(region) => ServiceWord::new(region.unit, region.class, flags | ServiceWord::SERVE, generation),
+            Some(region) => {
+                ServiceWord::new(region.unit, region.class, flags | ServiceWord::SERVE, generation)
+            }
             None => ServiceWord::new(0, service.class, flags, generation),
         };
         self.store(index, word);
@@ -312,12 +321,14 @@ impl Steps<'_> {
 
     /// Takes away all VIPs and services that are not desired.
     fn remove_services(&mut self) {
-        let vips: Vec<_> = self.work.vips.keys().filter(|addr| !self.desired.vips.contains_key(addr)).copied().collect();
+        let vips: Vec<_> =
+            self.work.vips.keys().filter(|addr| !self.desired.vips.contains_key(addr)).copied().collect();
         for addr in vips {
             self.push(MapOp::RemoveVip { addr });
         }
         let unwanted = |(key, _): &(&ServiceKey, &u32)| !self.desired.services.contains_key(key);
-        let services: Vec<_> = self.work.keys.iter().filter(unwanted).map(|(key, index)| (*key, *index)).collect();
+        let services: Vec<_> =
+            self.work.keys.iter().filter(unwanted).map(|(key, index)| (*key, *index)).collect();
         for (key, index) in services {
             self.push(MapOp::RemoveService { key });
             self.retired.regions.extend(self.work.written(index).map(|written| written.region));
@@ -372,10 +383,12 @@ impl Steps<'_> {
     /// Moves a table to another region. `false` if there is no room for it.
     fn relocate(&mut self, from: Region, forbidden: &[Range<u32>]) -> bool {
         let names = |word: &ServiceWord| word.has(ServiceWord::SERVE) && word.unit() == from.unit;
-        let Some((index, word)) = self.work.words.iter().find(|(_, word)| names(word)).map(|(i, w)| (*i, *w)) else {
+        let Some((index, word)) = self.work.words.iter().find(|(_, word)| names(word)).map(|(i, w)| (*i, *w))
+        else {
             return false;
         };
-        let Some((table, pool)) = self.work.written(index).map(|w| (Arc::clone(&w.table), w.pool.clone())) else {
+        let Some((table, pool)) = self.work.written(index).map(|w| (Arc::clone(&w.table), w.pool.clone()))
+        else {
             return false;
         };
         let Some(region) = self.obtain(from.class, forbidden) else { return false };

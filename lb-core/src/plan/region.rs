@@ -30,7 +30,11 @@ pub(super) fn find_free(actual: &Actual, class: TableClass, forbidden: &[Range<u
         .filter(|region| region.units().all(|unit| !used[unit as usize]))
         .filter(|region| !forbidden.iter().any(|range| overlap(range, &region.units())))
         .min_by_key(|region| {
-            (free_around(region.unit, TableClass::Large), free_around(region.unit, TableClass::Medium), region.unit)
+            (
+                free_around(region.unit, TableClass::Large),
+                free_around(region.unit, TableClass::Medium),
+                region.unit,
+            )
         })
 }
 
@@ -55,7 +59,9 @@ pub(super) fn clearable(
         .map(|place| (place, occupants(&place)))
         .filter(|(_, occupants)| occupants.iter().all(|region| region.class < class))
         .collect();
-    found.sort_by_key(|(place, occupants)| (occupants.iter().map(|r| r.class.units()).sum::<u32>(), place.unit));
+    found.sort_by_key(|(place, occupants)| {
+        (occupants.iter().map(|r| r.class.units()).sum::<u32>(), place.unit)
+    });
     found
 }
 
