@@ -39,6 +39,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         eprintln!("error: {error:#}");
         tally.check(false);
     }
+    interrupt::stand_still_if_interrupted();
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(tally.ok())
 }
@@ -136,6 +137,7 @@ fn streamed(command: &mut Command, mut each: impl FnMut(&str)) -> Result<bool> {
         writeln!(stdout, "{text}")?;
     }
     let status = child.wait()?;
+    interrupt::stand_still_if_interrupted();
     RUNNING.store(0, Ordering::SeqCst);
     Ok(status.success())
 }

@@ -33,10 +33,9 @@ impl Decap {
     /// As [`Self::attach`].
     pub fn attach_for(lab: &Lab, host: &Host, vips: &[String], from: &[String]) -> Result<Self> {
         let new = Self { ns: host.ns.name().to_owned(), pins: lab.pin_folder(&host.role)? };
-        let mut arguments = vec!["decap", "attach", "--dev", DEVICE, "--vip"];
-        arguments.extend(vips.iter().map(String::as_str));
-        arguments.push("--from");
-        arguments.extend(from.iter().map(String::as_str));
+        let mut arguments = vec!["decap", "attach", "--dev", DEVICE];
+        arguments.extend(vips.iter().flat_map(|vip| ["--vip", vip.as_str()]));
+        arguments.extend(from.iter().flat_map(|network| ["--from", network.as_str()]));
         new.run(&arguments)?;
         Ok(new)
     }

@@ -3,10 +3,11 @@
 use super::leftover;
 use anyhow::{Context, Result};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
 
@@ -19,6 +20,9 @@ static GATE: RwLock<()> = RwLock::new(());
 
 /// Where the handler writes the signal's number to, -1 before [`install`].
 static PIPE: AtomicI32 = AtomicI32::new(-1);
+
+/// Whether a signal has come.
+static CAME: AtomicBool = AtomicBool::new(false);
 
 /// What to do first; `Some` once the watcher runs.
 static ACTIONS: Mutex<Option<Vec<Action>>> = Mutex::new(None);
@@ -53,12 +57,21 @@ pub fn install(first: Action) -> Result<()> {
     Ok(())
 }
 
+/// Does not return once a signal has come: the watcher is cleaning up and will end the process. To be called before
+/// starting something new, and before ending.
+pub fn stand_still_if_interrupted() {
+    while CAME.load(Ordering::SeqCst) {
+        thread::park();
+    }
+}
+
 /// To be held while a namespace, a process or a pin is made.
 pub(super) fn gate() -> RwLockReadGuard<'static, ()> {
     GATE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 extern "C" fn handler(signal: libc::c_int) {
+    CAME.store(true, Ordering::SeqCst);
     let number = signal.to_ne_bytes();
     // SAFETY: the buffer lives on this stack frame; a write to a pipe that nobody reads any more fails harmlessly.
     unsafe { libc::write(PIPE.load(Ordering::SeqCst), number.as_ptr().cast(), number.len()) };
@@ -78,6 +91,8 @@ fn watch(reader: OwnedFd) {
     if let Err(error) = leftover::remove_own() {
         eprintln!("error: {error:#}; run `cargo xtask clean`");
     }
+    // Whoever looks now should not even find the dead.
+    while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status.pid().is_some()) {}
     die_of(libc::c_int::from_ne_bytes(number));
 }
 

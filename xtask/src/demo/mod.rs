@@ -16,7 +16,7 @@ use crate::machine::{self, as_root, cargo, is_root, run, target_dir};
 use crate::report::{Promise, Reach, Report};
 use crate::setup;
 use anyhow::{Context, Result};
-use fairlead_tests::lab;
+use fairlead_tests::lab::{self, interrupt};
 use stage::Stage;
 use std::time::Instant;
 
@@ -93,6 +93,7 @@ pub(crate) fn run_demo(options: &Options) -> Result<bool> {
     let mut report = Report::new(&PROMISES);
     let started = Instant::now();
     let played = play(options, &mut report);
+    interrupt::stand_still_if_interrupted();
     describe(&mut report, started);
     if options.json {
         println!("{}", report.json());
