@@ -88,23 +88,33 @@ pub(super) fn remove(which: impl Fn(LabName) -> bool) -> Result<Vec<String>> {
     let namespaces = entries(RUN_NETNS, &picked)?;
     let mut removed = kill_processes(&namespaces, &picked)?;
     for pin in entries(BPFFS, &picked)? {
-        fs::remove_dir_all(&pin).with_context(|| format!("cannot remove the pins in {}", pin.display()))?;
+        remove_folder(&pin)?;
         removed.push(format!("pins {}", pin.display()));
     }
     for namespace in namespaces {
         let name = namespace.file_name().unwrap_or_default();
-        let status =
-            Command::new("ip").args(["netns", "delete"]).arg(name).status().context("cannot run ip")?;
-        if !status.success() && namespace.exists() {
-            bail!("cannot remove network namespace {}", name.display());
+        let output =
+            Command::new("ip").args(["netns", "delete"]).arg(name).output().context("cannot run ip")?;
+        if !output.status.success() && namespace.exists() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("cannot remove network namespace {}: {}", name.display(), said.trim());
         }
         removed.push(format!("namespace {}", name.display()));
     }
     for folder in entries(FOLDERS, &picked)? {
-        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        remove_folder(&folder)?;
         removed.push(format!("folder {}", folder.display()));
     }
     Ok(removed)
+}
+
+/// After an interrupt the lab's own thread may be faster: what is gone already is no error.
+fn remove_folder(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+    .with_context(|| format!("cannot remove {}", folder.display()))
 }
 
 fn entries(folder: &str, picked: &impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
