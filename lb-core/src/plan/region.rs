@@ -21,21 +21,21 @@ pub(crate) fn populate(class: TableClass, pool: &[Candidate]) -> Arc<[u16]> {
 /// whole. `None` if there is none.
 pub(super) fn find_free(actual: &Actual, class: TableClass, forbidden: &[Range<u32>]) -> Option<Region> {
     let used = occupancy(actual);
-    let free_around = |unit: u32, class: TableClass| {
-        let first = unit - unit % class.units();
-        let last = (first + class.units()).min(actual.units());
-        (first..last).filter(|unit| !used[*unit as usize]).count()
+    let (free_in_large, free_in_medium) =
+        (free_in(&used, TableClass::Large), free_in(&used, TableClass::Medium));
+    let neighbourhood = |region: &Region| {
+        let place = |class: TableClass| (region.unit / class.units()) as usize;
+        (free_in_large[place(TableClass::Large)], free_in_medium[place(TableClass::Medium)], region.unit)
     };
     places(actual, class)
         .filter(|region| region.units().all(|unit| !used[unit as usize]))
         .filter(|region| !forbidden.iter().any(|range| overlap(range, &region.units())))
-        .min_by_key(|region| {
-            (
-                free_around(region.unit, TableClass::Large),
-                free_around(region.unit, TableClass::Medium),
-                region.unit,
-            )
-        })
+        .min_by_key(neighbourhood)
+}
+
+/// Free units in each place for a region of this class; the last place may be cut off.
+fn free_in(used: &[bool], class: TableClass) -> Vec<usize> {
+    used.chunks(class.units() as usize).map(|place| place.iter().filter(|used| !**used).count()).collect()
 }
 
 /// Places for a region of this class that hold only smaller ones, and these, largest first; the emptiest place first.
