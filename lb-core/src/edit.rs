@@ -2,6 +2,7 @@
 //!
 //! The result is not checked: the caller runs [`crate::config::parse`] on it before putting it in force.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -48,6 +49,23 @@ pub enum Change {
         /// The weight it shall have, 0 to 1000.
         weight: u32,
     },
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddBackend { service, address, weight } => {
+                write!(f, "added backend {address} to service {service} with weight {weight}")
+            }
+            Self::RemoveBackend { service, address } => write!(f, "removed backend {address} from service {service}"),
+            Self::SetState { service, address, state } => {
+                write!(f, "set backend {address} of service {service} to {}", state.word())
+            }
+            Self::SetWeight { service, address, weight } => {
+                write!(f, "set the weight of backend {address} of service {service} to {weight}")
+            }
+        }
+    }
 }
 
 /// Why a change cannot be made.

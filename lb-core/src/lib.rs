@@ -4,6 +4,7 @@
 //! caller performs.
 #![forbid(unsafe_code)]
 
+pub mod aging;
 pub mod config;
 pub mod edit;
 pub mod health;

@@ -5,16 +5,23 @@
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
+use aya_log_ebpf::{debug, trace};
 use lb_common::decap::decapsulate;
 use lb_common::journey;
-use lb_common::reason::Action;
+use lb_common::reason::{Action, Outcome};
 use lb_ebpf::balancer::Balancer;
 use lb_ebpf::decapsulator::Decapsulator;
 
 /// Steers packets for VIPs to backends.
 #[xdp(frags)]
 pub(crate) fn fairlead_lb(context: XdpContext) -> u32 {
-    action(journey(&Balancer::new(&context)).action())
+    let outcome = journey(&Balancer::new(&context));
+    // Compiled away by the verifier unless a log level was set at load.
+    match outcome {
+        Outcome::Drop(reason) => debug!(&context, "dropped: {}", reason.name()),
+        Outcome::Verdict(verdict) => trace!(&context, "{}", verdict.name()),
+    }
+    action(outcome.action())
 }
 
 /// Takes the outer header off what balancers send.

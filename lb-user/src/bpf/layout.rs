@@ -59,6 +59,18 @@ impl Layout {
         Self { services: limits.services.max(1), slots, buckets, flow_tuples: limits.flow_tuples, units, cpus }
     }
 
+    /// The sizes as limits of the plan: all slots that there are, the spare ones too.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        Limits {
+            services: self.services,
+            backends: self.slots - 1,
+            flows: self.buckets * WAYS as u32,
+            table_slots: self.units * REGION_UNIT,
+            flow_tuples: self.flow_tuples,
+        }
+    }
+
     /// All maps of the balancer program.
     #[must_use]
     pub fn shapes(&self) -> [Shape; 14] {

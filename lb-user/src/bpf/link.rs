@@ -1,1 +1,190 @@
-//! link
+//! Attaching the program to interfaces: native mode if the driver can, generic mode else, links pinned so that they
+//! outlive the daemon.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::xdp::{XdpLink, XdpMode};
+use aya::programs::{ProgramError, Xdp};
+use lb_core::config::AttachMode;
+
+use crate::api::ApiError;
+use crate::net::Link;
+
+/// A program attached to an interface.
+#[derive(Debug)]
+pub struct Attached {
+    /// Index of the interface.
+    pub ifindex: u32,
+    /// Whether the driver runs it.
+    pub native: bool,
+    /// Why it is not native, if it is not.
+    pub note: Option<String>,
+    hold: Hold,
+}
+
+#[derive(Debug)]
+enum Hold {
+    /// Ends with this process.
+    Process(FdLink),
+    /// Ends when the pin is removed.
+    Pinned(PathBuf),
+    /// An earlier daemon's link that now runs this program. The program object keeps it open.
+    Adopted(PathBuf),
+}
+
+impl Attached {
+    /// Attaches `program` to `interface`, or takes over the link pinned below `pins`.
+    ///
+    /// `pin`: whether a new link is pinned at once.
+    ///
+    /// # Errors
+    /// A foreign program on the interface is a conflict. With [`AttachMode::Native`] a driver that can't is an error.
+    pub fn new(program: &mut Xdp, interface: &Link, mode: AttachMode, pins: &Path, pin: bool) -> Result<Self> {
+        let path = pins.join(interface.index.to_string());
+        if let Some(adopted) = Self::adopt(program, interface, mode, &path)? {
+            return Ok(adopted);
+        }
+        if let Some(xdp) = &interface.xdp {
+            bail!(ApiError::conflict(
+                format!("interface {} already runs an XDP program (id {}) that is not ours", interface.name, xdp.program_id),
+                format!(
+                    "see whose it is with `bpftool prog show id {}`; if another fairlead, stop it with `fairlead --instance NAME stop --detach`; \
+                     else detach it with `ip link set dev {} xdp off`",
+                    xdp.program_id, interface.name
+                ),
+            ));
+        }
+        let (link, native, note) = climb_down(program, interface, mode)?;
+        let hold = Hold::Process(link);
+        let mut attached = Self { ifindex: interface.index, native, note, hold };
+        if pin {
+            attached.pin(pins)?;
+        }
+        Ok(attached)
+    }
+
+    fn adopt(program: &mut Xdp, interface: &Link, mode: AttachMode, path: &Path) -> Result<Option<Self>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let pinned = PinnedLink::from_pin(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let link = FdLink::from(pinned);
+        let alive = interface.xdp.as_ref().is_some_and(|xdp| link.info().is_ok_and(|info| info.program_id() == xdp.program_id));
+        let native = interface.xdp.as_ref().is_some_and(|xdp| xdp.native);
+        if !alive || (mode == AttachMode::Native && !native) {
+            tracing::warn!(interface = %interface.name, "the pinned link no longer fits the interface; attaching anew");
+            std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+            return Ok(None);
+        }
+        let link = XdpLink::try_from(link).map_err(|error| anyhow!("{} is no link of an XDP program: {error}", path.display()))?;
+        program
+            .attach_to_link(link)
+            .with_context(|| format!("cannot replace the program on interface {}", interface.name))?;
+        let note = (!native).then(|| "taken over in generic mode".to_owned());
+        Ok(Some(Self { ifindex: interface.index, native, note, hold: Hold::Adopted(path.to_owned()) }))
+    }
+
+    /// Kernel's id of the program that the link runs, if it can be read.
+    #[must_use]
+    pub fn program_id(&self) -> Option<u32> {
+        match &self.hold {
+            Hold::Process(link) => link.info().ok().map(|info| info.program_id()),
+            Hold::Pinned(path) | Hold::Adopted(path) => {
+                FdLink::from(PinnedLink::from_pin(path).ok()?).info().ok().map(|info| info.program_id())
+            }
+        }
+    }
+
+    /// Pins the link, so that it outlives the process.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn pin(&mut self, pins: &Path) -> Result<()> {
+        let path = pins.join(self.ifindex.to_string());
+        // A stand-in that holds nothing, for the moment in which the link changes hands.
+        match std::mem::replace(&mut self.hold, Hold::Adopted(path.clone())) {
+            Hold::Process(link) => {
+                // The pin alone keeps the program attached from here on.
+                link.pin(&path).with_context(|| format!("cannot pin the link at {}", path.display()))?;
+                self.hold = Hold::Pinned(path);
+            }
+            other => self.hold = other,
+        }
+        Ok(())
+    }
+
+    /// Detaches the program, unless something else still holds the link open: the program object does so with one that
+    /// was taken over, until it is unloaded.
+    ///
+    /// # Errors
+    /// If the pin can't be removed.
+    pub fn detach(self) -> Result<()> {
+        match self.hold {
+            Hold::Process(link) => drop(link),
+            Hold::Pinned(path) | Hold::Adopted(path) => {
+                std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Native mode, and if the driver can't, generic mode with the reason, unless native was demanded.
+fn climb_down(program: &mut Xdp, interface: &Link, mode: AttachMode) -> Result<(FdLink, bool, Option<String>)> {
+    if mode != AttachMode::Generic {
+        match attach(program, interface.index, XdpMode::Driver) {
+            Ok(link) => return Ok((link, true, None)),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                bail!(ApiError::conflict(
+                    format!("interface {} already runs an XDP program", interface.name),
+                    format!("detach it with `ip link set dev {} xdp off`", interface.name),
+                ));
+            }
+            Err(error) => {
+                let cause = explain(&error);
+                if mode == AttachMode::Native {
+                    bail!(
+                        "interface {} cannot run XDP in native mode: {cause}; set mode = \"auto\" to accept the slower \
+                         generic mode, or see \"On a real NIC\" in the README",
+                        interface.name
+                    );
+                }
+                tracing::warn!(interface = %interface.name, %cause, "no native mode, falling back to generic");
+                let link = attach(program, interface.index, XdpMode::Skb).map_err(|error| {
+                    anyhow!("interface {} can run XDP in neither mode: {cause}; {}", interface.name, explain(&error))
+                })?;
+                return Ok((link, false, Some(cause)));
+            }
+        }
+    }
+    let link = attach(program, interface.index, XdpMode::Skb)
+        .map_err(|error| anyhow!("interface {} cannot run XDP in generic mode: {}", interface.name, explain(&error)))?;
+    Ok((link, false, Some("generic mode is configured".to_owned())))
+}
+
+fn attach(program: &mut Xdp, ifindex: u32, mode: XdpMode) -> Result<FdLink, io::Error> {
+    let id = program.attach_to_if_index(ifindex, mode).map_err(os_error)?;
+    let link = program.take_link(id).map_err(os_error)?;
+    // A netlink attachment would not outlive the daemon, nor could it be replaced atomically.
+    FdLink::try_from(link).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+fn os_error(error: ProgramError) -> io::Error {
+    match error {
+        ProgramError::SyscallError(call) => call.io_error,
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EOPNOTSUPP) => "the driver does not support it".to_owned(),
+        Some(libc::EINVAL) => "the driver refuses it with the present MTU, queues or offloads (LRO?)".to_owned(),
+        Some(libc::EPERM) => "the rights CAP_BPF and CAP_NET_ADMIN are missing".to_owned(),
+        Some(libc::ENOMEM) => "the driver has no memory for its queues".to_owned(),
+        _ => error.to_string(),
+    }
+}

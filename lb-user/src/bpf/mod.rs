@@ -6,7 +6,7 @@ pub mod mapped;
 pub mod pins;
 pub mod program;
 pub mod tables;
-pub mod tuples;
 
 pub use layout::Layout;
+pub use tables::Tables;
 

@@ -52,15 +52,37 @@ pub fn open(layout: &Layout, seed: [u64; 2], pins: Option<&Path>, log_level: u8)
     loader.load(OBJECT).context("the kernel refused a map of the BPF object")
 }
 
+/// Reads the object for the decapsulator alone; its maps are pinned in, or taken from, `pins`.
+///
+/// # Errors
+/// If the kernel refuses a map.
+pub fn open_decapsulator(cpus: u32, maps: &[&'static str], pins: &Path) -> Result<Ebpf> {
+    let mut loader = EbpfLoader::new();
+    loader.override_global("AYA_LOG_LEVEL", &0u8, false);
+    loader.map_max_entries("DECAP_COUNTERS", cpus * 8);
+    for name in maps {
+        loader.map_pin_path(name, pins.join(name));
+    }
+    loader.load(OBJECT).context("the kernel refused a map of the BPF object")
+}
+
 /// Puts a program through the verifier.
 ///
 /// # Errors
 /// The verifier's complaint, or missing rights.
 pub fn load<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp> {
-    let program = ebpf.program_mut(name).with_context(|| format!("the BPF object has no program {name}"))?;
-    let program: &mut Xdp = program.try_into().with_context(|| format!("{name} is not an XDP program"))?;
+    let program = xdp(ebpf, name)?;
     program.load().with_context(|| format!("the kernel refused the program {name}"))?;
     Ok(program)
+}
+
+/// A program of an object, loaded or not.
+///
+/// # Errors
+/// If the object has none of this name.
+pub fn xdp<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp> {
+    let program = ebpf.program_mut(name).with_context(|| format!("the BPF object has no program {name}"))?;
+    program.try_into().with_context(|| format!("{name} is not an XDP program"))
 }
 
 /// What the verifier did for a program, and what came out.

@@ -1,1 +1,366 @@
-//! tables
+//! The balancer's maps as user space works on them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use aya::Ebpf;
+use aya::maps::{HashMap, Map, MapData};
+use lb_common::backend::BackendRow;
+use lb_common::counters::{COUNTERS_PER_CPU, SlotCounter};
+use lb_common::egress::EgressRow;
+use lb_common::limits::WAYS;
+use lb_common::service::LEASE_FOR_EVER;
+use lb_common::{BackendWord, ServiceWord};
+use lb_core::config::Protocol;
+use lb_core::plan::{MapOp, Region, ServiceKey, Snapshot, VipFlags};
+
+use super::layout::{Layout, Meta};
+use super::mapped::Mapped;
+
+/// The lease of VIPs without high availability.
+const LEASE_ROW_FOR_EVER: u32 = 0;
+
+/// How long packets may be on their way, where the kernel can't be asked to wait for them.
+const GRACE_WITHOUT_MEMBARRIER: Duration = Duration::from_millis(50);
+
+/// All maps of the balancer.
+pub struct Tables {
+    layout: Layout,
+    services4: HashMap<MapData, [u8; 8], u32>,
+    services6: HashMap<MapData, [u8; 20], u32>,
+    vips4: HashMap<MapData, [u8; 4], [u32; 2]>,
+    vips6: HashMap<MapData, [u8; 16], [u32; 2]>,
+    services: Mapped<u64>,
+    leases: Mapped<u64>,
+    backends: Mapped<BackendRow>,
+    egress: Mapped<EgressRow>,
+    maglev: Mapped<[u16; 32]>,
+    flows: Mapped<[u64; WAYS]>,
+    tuples: Mapped<[u64; 5]>,
+    counters: Mapped<u64>,
+    slot_counters: Mapped<SlotCounter>,
+    meta: Mapped<Meta>,
+}
+
+impl Tables {
+    /// Takes the maps out of a loaded object.
+    ///
+    /// # Errors
+    /// If a map is missing, of another kind, or can't be mapped.
+    pub fn new(ebpf: &mut Ebpf, layout: Layout) -> Result<Self> {
+        let entries = |name: &str| {
+            let shape = layout.shapes().into_iter().find(|shape| shape.name == name);
+            shape.map(|shape| shape.entries).ok_or_else(|| anyhow!("no map {name} in the layout"))
+        };
+        let mut take = |name: &str| ebpf.take_map(name).ok_or_else(|| anyhow!("the BPF object has no map {name}"));
+        macro_rules! array {
+            ($name:literal) => {{
+                let Map::Array(map) = take($name)? else { return Err(anyhow!("map {} is no array", $name)) };
+                Mapped::new(map.fd(), entries($name)?).context(concat!("map ", $name))?
+            }};
+        }
+        Ok(Self {
+            layout,
+            services4: HashMap::try_from(take("SERVICES4")?)?,
+            services6: HashMap::try_from(take("SERVICES6")?)?,
+            vips4: HashMap::try_from(take("VIPS4")?)?,
+            vips6: HashMap::try_from(take("VIPS6")?)?,
+            services: array!("SERVICES"),
+            leases: array!("LEASES"),
+            backends: array!("BACKENDS"),
+            egress: array!("EGRESS"),
+            maglev: array!("MAGLEV"),
+            flows: array!("FLOWS"),
+            tuples: array!("FLOW_TUPLES"),
+            counters: array!("COUNTERS"),
+            slot_counters: array!("SLOT_COUNTERS"),
+            meta: array!("META"),
+        })
+    }
+
+    /// Sizes of the maps.
+    #[must_use]
+    pub const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Marks fresh maps as complete.
+    pub fn complete(&self, meta: Meta) {
+        self.leases.word(LEASE_ROW_FOR_EVER as usize).store(LEASE_FOR_EVER, Ordering::Release);
+        self.meta.write(0, &meta, 1);
+        // The version is in the first word, which goes last.
+        self.meta.write(0, &meta, 0);
+    }
+
+    /// The flow table, entry by entry.
+    #[must_use]
+    pub const fn flows(&self) -> &Mapped<[u64; WAYS]> {
+        &self.flows
+    }
+
+    /// The 5-tuples of flows, if they are kept.
+    #[must_use]
+    pub fn tuples(&self) -> Option<&Mapped<[u64; 5]>> {
+        self.layout.flow_tuples.then_some(&self.tuples)
+    }
+
+    /// Publishes an interface, or takes it away with an all-zero row.
+    pub fn set_egress(&self, position: u32, row: &EgressRow) {
+        if self.egress.read(position as usize) != *row {
+            self.egress.write(position as usize, row, 0);
+        }
+    }
+
+    /// An interface as published.
+    #[must_use]
+    pub fn egress(&self, position: u32) -> EgressRow {
+        self.egress.read(position as usize)
+    }
+
+    /// Performs operations in order.
+    ///
+    /// `done` is called after each, so that a mirror of the maps never runs ahead of them.
+    ///
+    /// # Errors
+    /// If the kernel refuses one; those before it are done.
+    pub fn perform(&mut self, ops: &[MapOp], mut done: impl FnMut(&MapOp)) -> Result<()> {
+        let mut at = 0;
+        while let Some(op) = ops.get(at) {
+            let run = ops[at..].iter().take_while(|op| matches!(op, MapOp::SweepSlot { .. })).count();
+            if run > 0 {
+                let slots = ops[at..at + run].iter().filter_map(|op| match op {
+                    MapOp::SweepSlot { slot } => Some(*slot),
+                    _ => None,
+                });
+                self.sweep_slots(slots);
+                ops[at..at + run].iter().for_each(&mut done);
+                at += run;
+                continue;
+            }
+            self.perform_one(op).with_context(|| format!("cannot perform {}", name_of(op)))?;
+            done(op);
+            at += 1;
+        }
+        Ok(())
+    }
+
+    fn perform_one(&mut self, op: &MapOp) -> Result<()> {
+        match op {
+            MapOp::WriteRow { slot, row } => {
+                self.clear_slot_counters(*slot);
+                self.backends.write(usize::from(*slot), &row.row(), 0);
+            }
+            MapOp::SetWord { slot, mac, egress, state } => {
+                self.backend_word(*slot).store(BackendWord::new(*mac, *egress, *state).0, Ordering::Release);
+            }
+            MapOp::WriteTable { region, table, .. } => {
+                for (index, slot) in table.iter().enumerate() {
+                    self.maglev.short(region.first_entry() as usize + index).store(*slot, Ordering::Relaxed);
+                }
+                fence(Ordering::Release);
+            }
+            MapOp::StoreService { index, word } => self.services.word(*index as usize).store(word.0, Ordering::Release),
+            MapOp::InsertService { key, index } => match key_bytes(key) {
+                KeyBytes::V4(key) => self.services4.insert(key, index, 0)?,
+                KeyBytes::V6(key) => self.services6.insert(key, index, 0)?,
+            },
+            MapOp::RemoveService { key } => match key_bytes(key) {
+                KeyBytes::V4(key) => self.services4.remove(&key)?,
+                KeyBytes::V6(key) => self.services6.remove(&key)?,
+            },
+            MapOp::InsertVip { addr, flags } => {
+                let row = [LEASE_ROW_FOR_EVER, flags.bits()];
+                match addr {
+                    IpAddr::V4(addr) => self.vips4.insert(addr.octets(), row, 0)?,
+                    IpAddr::V6(addr) => self.vips6.insert(addr.octets(), row, 0)?,
+                }
+            }
+            MapOp::RemoveVip { addr } => match addr {
+                IpAddr::V4(addr) => self.vips4.remove(&addr.octets())?,
+                IpAddr::V6(addr) => self.vips6.remove(&addr.octets())?,
+            },
+            MapOp::Grace => wait_for_readers(),
+            MapOp::SweepSlot { slot } => self.sweep_slots(std::iter::once(*slot)),
+            MapOp::FreeSlot { slot } => {
+                let index = usize::from(*slot) * (size_of::<BackendRow>() / 8);
+                for word in 0..size_of::<BackendRow>() / 8 {
+                    self.backends.word(index + word).store(0, Ordering::Release);
+                }
+            }
+            MapOp::FreeRegion { .. } => {}
+            MapOp::FreeService { index } => self.services.word(*index as usize).store(0, Ordering::Release),
+        }
+        Ok(())
+    }
+
+    fn backend_word(&self, slot: u16) -> &std::sync::atomic::AtomicU64 {
+        self.backends.word(usize::from(slot) * (size_of::<BackendRow>() / 8))
+    }
+
+    /// Clears the entries of slots that take no flows any more, in one pass.
+    fn sweep_slots(&self, slots: impl Iterator<Item = u16>) {
+        let mut gone = vec![false; usize::from(u16::MAX) + 1];
+        slots.for_each(|slot| gone[usize::from(slot)] = true);
+        for index in 0..self.flows.words() {
+            let word = self.flows.word(index);
+            let entry = word.load(Ordering::Relaxed);
+            if entry != 0 && gone[usize::from(lb_common::flow::FlowEntry(entry).slot())] {
+                // A lost race means that a packet has just given the flow another slot.
+                let _ = word.compare_exchange(entry, 0, Ordering::Relaxed, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// What the maps hold, for a daemon that takes them over.
+    ///
+    /// # Errors
+    /// If a map can't be read.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let mut services = Vec::new();
+        let mut add = |key, index: u32| {
+            let word = ServiceWord(self.services.word(index as usize).load(Ordering::Acquire));
+            services.push((key, index, word, self.table(word)));
+        };
+        for found in self.services4.iter() {
+            let (key, index) = found.context("cannot read the services")?;
+            add(service_key4(key), index);
+        }
+        for found in self.services6.iter() {
+            let (key, index) = found.context("cannot read the services")?;
+            add(service_key6(key), index);
+        }
+        let mut vips = Vec::new();
+        for found in self.vips4.iter() {
+            let (address, [_, flags]) = found.context("cannot read the VIPs")?;
+            vips.push((IpAddr::V4(Ipv4Addr::from(address)), VipFlags::from_bits(flags)));
+        }
+        for found in self.vips6.iter() {
+            let (address, [_, flags]) = found.context("cannot read the VIPs")?;
+            vips.push((IpAddr::V6(Ipv6Addr::from(address)), VipFlags::from_bits(flags)));
+        }
+        let slots = (1..self.layout.slots).filter_map(|slot| {
+            let row = self.backends.read(slot as usize);
+            Some((u16::try_from(slot).ok()?, row.spec()?, row.load()))
+        });
+        Ok(Snapshot { slots: slots.collect(), services, vips, limits: self.layout.limits() })
+    }
+
+    /// The table that a service's word names.
+    fn table(&self, word: ServiceWord) -> Vec<u16> {
+        if !word.has(ServiceWord::SERVE) {
+            return Vec::new();
+        }
+        let region = Region { unit: word.unit(), class: word.class() };
+        (0..word.class().entries() as usize)
+            .map(|index| self.maglev.short(region.first_entry() as usize + index).load(Ordering::Relaxed))
+            .collect()
+    }
+
+    /// A counter of outcomes or events, over all CPUs.
+    #[must_use]
+    pub fn counter(&self, row: u32) -> u64 {
+        (0..self.layout.cpus)
+            .map(|cpu| self.counters.word((cpu * COUNTERS_PER_CPU + row) as usize).load(Ordering::Relaxed))
+            .fold(0, u64::wrapping_add)
+    }
+
+    /// Traffic of a slot, over all CPUs.
+    #[must_use]
+    pub fn slot_counter(&self, slot: u16) -> SlotCounter {
+        let mut sum = SlotCounter::default();
+        for cpu in 0..self.layout.cpus {
+            let one = self.slot_counters.read((cpu * self.layout.slots + u32::from(slot)) as usize);
+            sum.packets = sum.packets.wrapping_add(one.packets);
+            sum.bytes = sum.bytes.wrapping_add(one.bytes);
+            sum.flows = sum.flows.wrapping_add(one.flows);
+        }
+        sum
+    }
+
+    fn clear_slot_counters(&self, slot: u16) {
+        for cpu in 0..self.layout.cpus {
+            let index = (cpu * self.layout.slots + u32::from(slot)) as usize;
+            self.slot_counters.write(index, &SlotCounter::default(), 0);
+        }
+    }
+}
+
+/// Waits until every packet that was being handled has been dealt with: a global membarrier is an RCU grace period,
+/// and XDP programs run inside RCU read sections.
+fn wait_for_readers() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: the call takes three integers and touches no memory of ours.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result != 0 {
+        // Kernels with nohz_full refuse it.
+        std::thread::sleep(GRACE_WITHOUT_MEMBARRIER);
+    }
+}
+
+enum KeyBytes {
+    V4([u8; 8]),
+    V6([u8; 20]),
+}
+
+/// A key in the layout of `ServiceKey4` or `ServiceKey6`.
+fn key_bytes(key: &ServiceKey) -> KeyBytes {
+    fn tail(key: &ServiceKey, at: &mut [u8]) {
+        at[..2].copy_from_slice(&key.port.to_be_bytes());
+        at[2] = key.protocol.number();
+    }
+    match key.vip {
+        IpAddr::V4(vip) => {
+            let mut bytes = [0; 8];
+            bytes[..4].copy_from_slice(&vip.octets());
+            tail(key, &mut bytes[4..]);
+            KeyBytes::V4(bytes)
+        }
+        IpAddr::V6(vip) => {
+            let mut bytes = [0; 20];
+            bytes[..16].copy_from_slice(&vip.octets());
+            tail(key, &mut bytes[16..]);
+            KeyBytes::V6(bytes)
+        }
+    }
+}
+
+fn service_key4([a, b, c, d, high, low, protocol, _]: [u8; 8]) -> ServiceKey {
+    service_key(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), [high, low], protocol)
+}
+
+fn service_key6(bytes: [u8; 20]) -> ServiceKey {
+    let [address @ .., high, low, protocol, _] = bytes;
+    service_key(IpAddr::V6(Ipv6Addr::from(address)), [high, low], protocol)
+}
+
+fn service_key(vip: IpAddr, port: [u8; 2], protocol: u8) -> ServiceKey {
+    let protocol = if protocol == Protocol::Udp.number() { Protocol::Udp } else { Protocol::Tcp };
+    ServiceKey { vip, port: u16::from_be_bytes(port), protocol }
+}
+
+fn name_of(op: &MapOp) -> String {
+    match op {
+        // Tables are long.
+        MapOp::WriteTable { region, .. } => format!("WriteTable {region:?}"),
+        other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_gives_back_the_service_it_was_made_of() {
+        for (vip, port, protocol) in [("10.0.0.1", 80, Protocol::Tcp), ("2001:db8::1", 53, Protocol::Udp)] {
+            let key = ServiceKey { vip: vip.parse().expect("an address"), port, protocol };
+            let back = match key_bytes(&key) {
+                KeyBytes::V4(bytes) => service_key4(bytes),
+                KeyBytes::V6(bytes) => service_key6(bytes),
+            };
+            assert_eq!(back, key);
+        }
+    }
+}

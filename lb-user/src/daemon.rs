@@ -1,0 +1,153 @@
+//! The daemon: one actor that owns the maps and does one thing at a time.
+
+mod answers;
+mod bpf_log;
+mod change;
+mod controller;
+mod file;
+mod flows;
+mod interfaces;
+mod seed;
+mod startup;
+mod sweep;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::api::types::Done;
+use crate::api::{ApiError, Command, Listener, serve};
+use crate::cli::run::RunOptions;
+use controller::Controller;
+
+/// Commands that wait while the actor is busy; more wait in their clients.
+const MAX_WAITING_COMMANDS: usize = 64;
+
+/// How often the flow table is swept.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs the daemon until it is stopped. Forwarding goes on afterwards unless it was told to detach.
+///
+/// # Errors
+/// If it can't start. Nothing that was in force before is changed then.
+pub(crate) fn run(options: RunOptions) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        // First, so that a signal during the start is not lost.
+        let signals = Signals::new()?;
+        let (controller, network_changes, listener) = startup::start(&options).await?;
+        supervise(controller, network_changes, listener, signals).await
+    })
+}
+
+struct Signals {
+    reload: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let take = |kind| signal(kind).context("cannot handle signals");
+        Ok(Self {
+            reload: take(SignalKind::hangup())?,
+            terminate: take(SignalKind::terminate())?,
+            interrupt: take(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// Why the loop ended.
+enum End {
+    /// The program keeps forwarding.
+    Stop,
+    /// The program goes too.
+    Detach,
+}
+
+async fn supervise(
+    mut controller: Controller,
+    mut network_changes: mpsc::Receiver<()>,
+    listener: Listener,
+    mut signals: Signals,
+) -> Result<()> {
+    let (sender, mut commands) = mpsc::channel(MAX_WAITING_COMMANDS);
+    let (stop_api, api_stopped) = oneshot::channel::<()>();
+    let api = tokio::spawn(serve(listener, sender, async {
+        let _ = api_stopped.await;
+    }));
+    let mut sweep = interval(SWEEP_INTERVAL);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let end = loop {
+        let trial = controller.trial_deadline();
+        tokio::select! {
+            command = commands.recv() => match command {
+                Some(command) => if let Some(end) = handle(&mut controller, command).await { break end },
+                None => break End::Stop,
+            },
+            event = controller.prober.next() => controller.health_changed(&event),
+            Some(()) = network_changes.recv() => controller.network_changed().await,
+            _ = sweep.tick() => controller.sweep(),
+            Some(()) = signals.reload.recv() => controller.reload_by_signal().await,
+            Some(()) = signals.terminate.recv() => break End::Stop,
+            Some(()) = signals.interrupt.recv() => break End::Stop,
+            () = sleep_until(trial.unwrap_or_else(far_away)), if trial.is_some() => {
+                tracing::warn!("the trial was not confirmed in time: detaching");
+                break End::Detach;
+            }
+        }
+    };
+    let _ = stop_api.send(());
+    // Answers on their way are given time by the server itself.
+    match api.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the API ended with an error"),
+        Err(error) => tracing::warn!(%error, "the API task failed"),
+    }
+    match end {
+        End::Stop => {
+            tracing::info!("stopped; the program keeps forwarding");
+            Ok(())
+        }
+        End::Detach => controller.detach(),
+    }
+}
+
+fn far_away() -> Instant {
+    Instant::now() + Duration::from_secs(86_400)
+}
+
+/// Answers one command. `Some` if the daemon is to end.
+async fn handle(controller: &mut Controller, command: Command) -> Option<End> {
+    // A client that went away does not need its answer.
+    fn answer<T>(to: oneshot::Sender<Result<T, ApiError>>, result: Result<T, ApiError>) {
+        let _ = to.send(result);
+    }
+    match command {
+        Command::Status(to) => answer(to, Ok(controller.status())),
+        Command::Services(to) => answer(to, Ok(controller.services())),
+        Command::Service { name, answer: to } => answer(to, controller.service(&name)),
+        Command::Table { name, answer: to } => answer(to, controller.table(&name)),
+        Command::Backends { service, answer: to } => answer(to, controller.backends(service.as_deref())),
+        Command::Change { change, answer: to } => answer(to, controller.change(&change).await),
+        Command::Flows { query, answer: to } => answer(to, controller.flows(&query)),
+        Command::Lookup { query, answer: to } => answer(to, controller.lookup(&query)),
+        Command::Counters(to) => answer(to, Ok(controller.counters())),
+        Command::Config(to) => answer(to, Ok(controller.config_reply())),
+        Command::Reload(to) => answer(to, controller.reload().await),
+        Command::Confirm(to) => answer(to, controller.confirm()),
+        Command::Stop { request, answer: to } => {
+            let message = if request.detach {
+                "stopping; the program is detached and its pins are removed"
+            } else {
+                "stopping; the program keeps forwarding, and the next `fairlead run` takes over"
+            };
+            answer(to, Ok(Done { message: message.to_owned() }));
+            return Some(if request.detach { End::Detach } else { End::Stop });
+        }
+    }
+    None
+}

@@ -1,0 +1,334 @@
+//! What the API asks to see.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use lb_common::counters::Event;
+use lb_common::limits::REGION_UNIT;
+use lb_common::reason::{DropReason, Outcome, Verdict as PacketVerdict};
+use lb_common::service::ServiceWord;
+use lb_core::config::{self, AdminState, Check, CheckKind};
+use lb_core::health::Verdict;
+use lb_core::plan::ServiceKey;
+
+use super::controller::Controller;
+use crate::api::types::{
+    AttachedMode, Backend, BackendList, ConfigReply, ConfigStatus, Counter, CounterKind, CounterList, FlowTableStatus,
+    Health, InterfaceStatus, LimitsStatus, Service, ServiceList, ServiceTable, ServicesSummary, SlotState, Status,
+};
+use crate::api::{ApiError, Timestamp};
+
+/// Part of the flow table in use above which flows begin to find no place.
+const FULL_PERCENT: f64 = 50.0;
+
+impl Controller {
+    pub(super) fn status(&self) -> Status {
+        let changed_on_disk = self.changed_on_disk();
+        let interfaces = self.interfaces();
+        let services = self.services().services;
+        let flow_table = self.flow_table();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance: self.options.instance.clone(),
+            pid: std::process::id(),
+            started: Timestamp(self.started),
+            uptime_s: Timestamp(self.started).age(SystemTime::now()).as_secs(),
+            adopted: self.adopted,
+            config: ConfigStatus {
+                file: self.options.config.display().to_string(),
+                generation: self.loaded.generation,
+                loaded: Timestamp(self.loaded.at),
+                changed_on_disk,
+            },
+            warnings: self.warnings(&interfaces, &services, &flow_table, changed_on_disk),
+            interfaces,
+            services: summary(&services),
+            limits: self.limits(),
+            flow_table,
+            confirm_deadline: self.trial_ends(),
+        }
+    }
+
+    fn interfaces(&self) -> Vec<InterfaceStatus> {
+        let status = |interface: &config::Interface| {
+            let attached = self.attached.get(&interface.name);
+            let link = self.link(&interface.name);
+            InterfaceStatus {
+                name: interface.name.clone(),
+                index: link.map_or(0, |link| link.index),
+                mode: match attached {
+                    Some(attached) if attached.native => AttachedMode::Native,
+                    Some(_) => AttachedMode::Generic,
+                    None => AttachedMode::Detached,
+                },
+                configured: interface.mode,
+                program_id: attached.and_then(|attached| attached.program_id()).unwrap_or(0),
+                note: match attached {
+                    Some(attached) => attached.note.clone(),
+                    None => self.attach_errors.get(&interface.name).cloned(),
+                },
+            }
+        };
+        self.loaded.config.interfaces.iter().map(status).collect()
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
+    fn flow_table(&self) -> FlowTableStatus {
+        let capacity = u64::from(self.tables.layout().limits().flows);
+        FlowTableStatus {
+            capacity,
+            used: self.census.used,
+            used_percent: rounded(self.census.used as f64 * 100.0 / capacity as f64),
+            exceptions: self.census.exceptions,
+            unconfirmed: self.census.unconfirmed,
+        }
+    }
+
+    fn limits(&self) -> LimitsStatus {
+        let limits = self.tables.layout().limits();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let reserved = self.actual.services().filter(|(_, _, word)| word.has(ServiceWord::SERVE));
+        LimitsStatus {
+            services: limits.services,
+            services_used: count(self.actual.services().count()),
+            backends: self.loaded.config.limits.backends,
+            backends_used: count(self.actual.slots().count()),
+            table_slots: limits.table_slots,
+            table_slots_used: reserved.map(|(_, _, word)| word.class().units() * REGION_UNIT).sum(),
+            flows: limits.flows,
+            flow_tuples: limits.flow_tuples,
+            memory_bytes: self.tables.layout().memory_bytes(),
+        }
+    }
+
+    fn warnings(
+        &self,
+        interfaces: &[InterfaceStatus],
+        services: &[Service],
+        flow_table: &FlowTableStatus,
+        changed_on_disk: bool,
+    ) -> Vec<String> {
+        let mut warnings: Vec<String> = self.loaded.warnings.iter().map(ToString::to_string).collect();
+        warnings.extend(self.apply_error.as_ref().map(|error| format!("the maps are not up to date: {error}")));
+        for interface in interfaces {
+            let note = interface.note.as_deref().unwrap_or("no reason known");
+            match interface.mode {
+                AttachedMode::Native => {}
+                AttachedMode::Generic => warnings.push(format!("interface {} runs in generic mode, which is slow: {note}", interface.name)),
+                AttachedMode::Detached => warnings.push(format!("interface {} is not attached: {note}", interface.name)),
+            }
+        }
+        for service in services {
+            if service.all_down {
+                warnings.push(format!("service {}: every checked backend is down ({})", service.name, service.when_all_down.word()));
+            } else if !service.serving {
+                warnings.push(format!("service {}: no backend takes new flows", service.name));
+            }
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        for backend in services.iter().flat_map(|service| &service.backends).filter(|backend| seen.insert(backend.address)) {
+            match self.resolved.get(&backend.address) {
+                None => warnings.push(format!("backend {}: no route; it gets no packets", backend.address)),
+                Some(hop) => {
+                    let next = hop.gateway.unwrap_or(backend.address);
+                    if hop.failed || hop.mac.is_none() {
+                        warnings.push(format!("backend {}: its next hop {next} does not answer ARP or neighbour discovery", backend.address));
+                    }
+                    if !self.attached.values().any(|attached| attached.ifindex == hop.ifindex) {
+                        warnings.push(format!(
+                            "backend {}: its route leaves by an interface that is not attached; packets to it are dropped as {}",
+                            backend.address,
+                            DropReason::OtherInterface.name()
+                        ));
+                    }
+                }
+            }
+        }
+        if flow_table.used_percent > FULL_PERCENT {
+            warnings.push(format!("the flow table is {} % full; raise `flows` under [limits]", flow_table.used_percent));
+        }
+        if changed_on_disk {
+            warnings.push("the configuration file differs from what is in force; put it in force with `fairlead config reload`".to_owned());
+        }
+        warnings
+    }
+
+    pub(super) fn services(&self) -> ServiceList {
+        ServiceList { services: self.loaded.config.services.iter().map(|service| self.describe(service)).collect() }
+    }
+
+    pub(super) fn service(&self, name: &str) -> Result<Service, ApiError> {
+        Ok(self.describe(self.configured(name)?))
+    }
+
+    pub(super) fn backends(&self, service: Option<&str>) -> Result<BackendList, ApiError> {
+        let services = match service {
+            Some(name) => vec![self.service(name)?],
+            None => self.services().services,
+        };
+        Ok(BackendList { backends: services.into_iter().flat_map(|service| service.backends).collect() })
+    }
+
+    pub(super) fn configured(&self, name: &str) -> Result<&config::Service, ApiError> {
+        self.loaded.config.service(name).ok_or_else(|| {
+            let known: Vec<&str> = self.loaded.config.services.iter().map(|service| service.name.as_str()).collect();
+            ApiError::not_found(format!("there is no service \"{name}\""), format!("the services are: {}", known.join(", ")))
+        })
+    }
+
+    fn describe(&self, service: &config::Service) -> Service {
+        let key = ServiceKey::from(service);
+        let places = self.places(&key);
+        let backends: Vec<Backend> =
+            service.backends.iter().map(|backend| self.describe_backend(service, backend, &places)).collect();
+        let counts = |backend: &&Backend| backend.state == AdminState::Enabled && backend.weight > 0;
+        let mut counted = backends.iter().filter(counts).peekable();
+        let all_down = service.check.is_some() && counted.peek().is_some() && counted.all(|backend| backend.health.verdict == Verdict::Down);
+        let word = self.actual.service(&key).map(|(_, word)| word).unwrap_or_default();
+        Service {
+            name: service.name.clone(),
+            vip: service.vip,
+            port: service.port,
+            protocol: service.protocol,
+            mode: service.mode,
+            table_size: service.table_size.entries(),
+            table_generation: word.generation(),
+            track: service.track,
+            check: service.check.as_ref().map(|check| describe_check(check, service.port)),
+            when_all_down: service.when_all_down,
+            all_down,
+            serving: word.has(ServiceWord::SERVE),
+            flows: backends.iter().map(|backend| backend.flows).sum(),
+            packets: backends.iter().map(|backend| backend.packets).sum(),
+            bytes: backends.iter().map(|backend| backend.bytes).sum(),
+            backends,
+        }
+    }
+
+    /// Places in a service's table by slot.
+    fn places(&self, key: &ServiceKey) -> BTreeMap<u16, u32> {
+        let mut places = BTreeMap::new();
+        for slot in self.actual.table(key).unwrap_or_default() {
+            *places.entry(*slot).or_insert(0) += 1;
+        }
+        places
+    }
+
+    fn describe_backend(&self, service: &config::Service, backend: &config::Backend, places: &BTreeMap<u16, u32>) -> Backend {
+        let key = ServiceKey::from(service);
+        let slot = self.actual.slot_of(&key, backend.address);
+        let state = slot.and_then(|slot| self.actual.slots().find(|(number, ..)| *number == slot)).map(|(_, _, word)| word.state());
+        let traffic = slot.map(|slot| self.tables.slot_counter(slot)).unwrap_or_default();
+        let share = slot.and_then(|slot| places.get(&slot)).copied().unwrap_or(0);
+        let flows = slot.and_then(|slot| self.census.by_slot.get(usize::from(slot))).copied().unwrap_or(0);
+        Backend {
+            service: service.name.clone(),
+            address: backend.address,
+            weight: backend.weight,
+            state: backend.state,
+            health: self.health(service, backend.address),
+            slot_state: match state {
+                Some(lb_common::SlotState::Serving) => SlotState::Serving,
+                Some(lb_common::SlotState::Draining) => SlotState::Draining,
+                Some(lb_common::SlotState::Dead | lb_common::SlotState::Free) | None => SlotState::Dead,
+            },
+            slot,
+            share_percent: rounded(f64::from(share) * 100.0 / f64::from(service.table_size.entries())),
+            flows: u64::from(flows),
+            packets: traffic.packets,
+            bytes: traffic.bytes,
+        }
+    }
+
+    fn health(&self, service: &config::Service, address: IpAddr) -> Health {
+        match self.prober.describe(&service.name, address) {
+            Some(known) => Health {
+                verdict: known.verdict,
+                reason: known.last_error,
+                last_check: known.last_check.map(Timestamp),
+            },
+            None => Health {
+                verdict: if service.check.is_some() { Verdict::Unknown } else { Verdict::Unchecked },
+                reason: None,
+                last_check: None,
+            },
+        }
+    }
+
+    pub(super) fn table(&self, name: &str) -> Result<ServiceTable, ApiError> {
+        let service = self.configured(name)?;
+        let table = self.actual.table(&ServiceKey::from(service)).unwrap_or_default();
+        let addresses: BTreeMap<u16, IpAddr> = self.actual.slots().map(|(slot, row, _)| (slot, row.address)).collect();
+        let mut backends: Vec<IpAddr> = table.iter().filter_map(|slot| addresses.get(slot)).copied().collect();
+        backends.sort_unstable();
+        backends.dedup();
+        let position = |slot: &u16| {
+            let at = backends.binary_search(addresses.get(slot)?).ok()?;
+            u16::try_from(at).ok()
+        };
+        let size = service.table_size.entries();
+        let table = if table.is_empty() { vec![None; size as usize] } else { table.iter().map(position).collect() };
+        Ok(ServiceTable { size, table, backends })
+    }
+
+    pub(super) fn counters(&self) -> CounterList {
+        let counter = |name: &str, kind, description: &str, row| Counter {
+            name: name.to_owned(),
+            kind,
+            description: description.trim().to_owned(),
+            packets: self.tables.counter(row),
+        };
+        let verdicts = PacketVerdict::ALL
+            .iter()
+            .map(|verdict| counter(verdict.name(), CounterKind::Verdict, verdict.description(), Outcome::Verdict(*verdict).row()));
+        let drops = DropReason::ALL
+            .iter()
+            .map(|reason| counter(reason.name(), CounterKind::Drop, reason.description(), Outcome::Drop(*reason).row()));
+        let events = Event::ALL.iter().map(|event| counter(event.name(), CounterKind::Event, event.description(), event.row()));
+        CounterList { counters: verdicts.chain(drops).chain(events).collect() }
+    }
+
+    pub(super) fn config_reply(&self) -> ConfigReply {
+        ConfigReply {
+            file: self.options.config.display().to_string(),
+            generation: self.loaded.generation,
+            loaded: Timestamp(self.loaded.at),
+            changed_on_disk: self.changed_on_disk(),
+            text: self.loaded.text.clone(),
+            config: serde_json::to_value(&self.loaded.config).unwrap_or_default(),
+        }
+    }
+}
+
+fn summary(services: &[Service]) -> ServicesSummary {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let mut summary = ServicesSummary { services: count(services.len()), ..ServicesSummary::default() };
+    for backend in services.iter().flat_map(|service| &service.backends) {
+        summary.backends += 1;
+        let field = match (backend.state, backend.health.verdict) {
+            (AdminState::Disabled, _) => &mut summary.disabled,
+            (AdminState::Drain, _) => &mut summary.draining,
+            (AdminState::Enabled, Verdict::Up) => &mut summary.up,
+            (AdminState::Enabled, Verdict::Down) => &mut summary.down,
+            (AdminState::Enabled, Verdict::Unknown) => &mut summary.unknown,
+            (AdminState::Enabled, Verdict::Unchecked) => &mut summary.unchecked,
+        };
+        *field += 1;
+    }
+    summary
+}
+
+fn describe_check(check: &Check, service_port: u16) -> String {
+    let port = check.port.unwrap_or(service_port);
+    let interval = humantime::format_duration(check.interval);
+    match check.kind {
+        CheckKind::Tcp => format!("tcp :{port} every {interval}"),
+        CheckKind::Http => format!("http :{port}{} every {interval}", check.path),
+    }
+}
+
+/// Three decimals are enough for people, and shorter.
+fn rounded(percent: f64) -> f64 {
+    (percent * 1000.0).round() / 1000.0
+}

@@ -1,0 +1,143 @@
+//! Changes of the configuration: by command, by reload, by signal. A change that fails leaves everything as it was.
+
+use lb_core::config::{Limits, Problem, check_host};
+use lb_core::edit::{self, Change};
+use tokio::time::Instant;
+
+use super::controller::Controller;
+use super::file::{self, Draft, Loaded};
+use crate::api::ApiError;
+use crate::api::types::ChangeReply;
+use crate::net;
+
+impl Controller {
+    /// Whether the file on disk says something else than what is in force. A file that can't be read does.
+    pub(super) fn changed_on_disk(&self) -> bool {
+        file::read(&self.options.config).map_or(true, |text| text != self.loaded.text)
+    }
+
+    /// Applies a command's change and writes it to the file.
+    ///
+    /// # Errors
+    /// A conflict if the file was edited meanwhile; all problems of the configuration that would result.
+    pub(super) async fn change(&mut self, change: &Change) -> Result<ChangeReply, ApiError> {
+        let path = self.options.config.clone();
+        if self.changed_on_disk() {
+            return Err(ApiError::conflict(
+                format!("{} was edited since it was loaded: the change would overwrite that, or be overwritten", path.display()),
+                "put the file in force first with `fairlead config reload`, then repeat the command",
+            ));
+        }
+        let text = edit::apply(&self.loaded.text, change)?;
+        let next = file::understand(&path, text, self.loaded.generation + 1)?;
+        let draft = Draft::write(&path, &next.text)
+            .map_err(|error| ApiError::internal(format!("{error:#}"), "free space, or mend the permissions of the directory"))?;
+        let before = self.loaded.clone();
+        self.put_in_force(next).await?;
+        if let Err(error) = draft.publish() {
+            self.undo(before).await;
+            return Err(ApiError::internal(format!("{error:#}; the change was undone"), "mend the file system and repeat the command"));
+        }
+        tracing::info!(generation = self.loaded.generation, change = %change, "changed");
+        Ok(self.changed(change.to_string()))
+    }
+
+    /// Puts the file in force as it is on disk.
+    ///
+    /// # Errors
+    /// All problems of the file; the configuration in force stays.
+    pub(super) async fn reload(&mut self) -> Result<ChangeReply, ApiError> {
+        let path = self.options.config.clone();
+        let text = file::read(&path).map_err(|error| ApiError::internal(format!("{error:#}"), "mend the file and reload again"))?;
+        if text == self.loaded.text {
+            return Ok(self.changed(format!("{} has not changed", path.display())));
+        }
+        let next = file::understand(&path, text, self.loaded.generation + 1)?;
+        self.put_in_force(next).await?;
+        tracing::info!(generation = self.loaded.generation, "reloaded");
+        Ok(self.changed(format!("reloaded {}", path.display())))
+    }
+
+    /// SIGHUP: there is nobody to answer but the log.
+    pub(super) async fn reload_by_signal(&mut self) {
+        if let Err(error) = self.reload().await {
+            for problem in &error.problems {
+                tracing::error!("{problem}");
+            }
+            tracing::error!(remedy = %error.remedy, "not reloaded, the configuration in force stays: {error}");
+        }
+    }
+
+    fn changed(&self, message: String) -> ChangeReply {
+        ChangeReply { generation: self.loaded.generation, message, warnings: self.loaded.warnings.clone() }
+    }
+
+    /// Makes `next` the configuration in force, or leaves the one that is.
+    async fn put_in_force(&mut self, next: Loaded) -> Result<(), ApiError> {
+        let file = self.options.config.display().to_string();
+        let fixed = changed_limits(&self.loaded.config.limits, &next.config.limits);
+        if !fixed.is_empty() {
+            return Err(ApiError::invalid_config(&file, fixed));
+        }
+        let facts = net::host_facts(&next.config).await.map_err(|error| ApiError::internal(format!("{error:#}"), ""))?;
+        let problems = check_host(&next.config, &next.text, &facts);
+        if !problems.is_empty() {
+            return Err(ApiError::invalid_config(&file, problems));
+        }
+        let before = std::mem::replace(&mut self.loaded, next);
+        self.prober.configure(Instant::now().into_std(), &self.loaded.config);
+        self.resolve_backends().await;
+        if let Err(error) = self.reconcile() {
+            let message = format!("the change can't be applied: {error:#}");
+            self.undo(before).await;
+            return Err(ApiError::conflict(message, "nothing was changed"));
+        }
+        self.attach_missing();
+        Ok(())
+    }
+
+    /// Goes back to an earlier configuration.
+    async fn undo(&mut self, before: Loaded) {
+        self.loaded = before;
+        self.prober.configure(Instant::now().into_std(), &self.loaded.config);
+        self.resolve_backends().await;
+        self.reconcile_or_warn();
+    }
+}
+
+/// Limits size the maps, which are made once.
+fn changed_limits(now: &Limits, next: &Limits) -> Vec<Problem> {
+    let number = |key: &str, now: u32, next: u32| (key.to_owned(), now.to_string(), next.to_string());
+    let all = [
+        number("services", now.services, next.services),
+        number("backends", now.backends, next.backends),
+        number("flows", now.flows, next.flows),
+        number("table_slots", now.table_slots, next.table_slots),
+        ("flow_tuples".to_owned(), now.flow_tuples.to_string(), next.flow_tuples.to_string()),
+    ];
+    all.into_iter()
+        .filter(|(_, now, next)| now != next)
+        .map(|(key, now, next)| Problem {
+            line: None,
+            key: format!("limits.{key}"),
+            reason: format!("is {now} in the running maps and can't become {next}: their sizes are fixed when they are made"),
+            remedy: "set it back, or `fairlead stop --detach` and start anew, which picks all flows anew".to_owned(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_limit_is_named_with_both_values() {
+        let now = Limits::default();
+        let next = Limits { flows: now.flows * 2, ..now.clone() };
+        let problems = changed_limits(&now, &next);
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].key, "limits.flows");
+        assert!(problems[0].reason.contains("1048576") && problems[0].reason.contains("2097152"));
+        assert!(changed_limits(&now, &now).is_empty());
+    }
+}

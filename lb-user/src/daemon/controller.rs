@@ -1,0 +1,201 @@
+//! The state of the daemon and the step that everything ends in: make the maps what they should be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+use aya::Ebpf;
+use lb_common::SlotState;
+use lb_common::egress::EgressRow;
+use lb_common::hash::HashKey;
+use lb_core::aging::Idle;
+use lb_core::config::Config;
+use lb_core::plan::{Actual, MapOp, NextHop, ServiceKey, diff, plan};
+use tokio::time::Instant;
+
+use super::file::Loaded;
+use super::sweep::{self, Census, SlotFacts};
+use crate::api::types::Done;
+use crate::api::{ApiError, Timestamp};
+use crate::bpf::link::Attached;
+use crate::bpf::pins::Pins;
+use crate::bpf::{Tables, program};
+use crate::cli::run::RunOptions;
+use crate::net::{Link, Network, Resolved};
+use crate::probe::{ProbeEvent, Prober};
+
+/// Passes over the flow table that mark exceptions after a table changed: a packet that read the old table may store its
+/// flow behind the first pass.
+const MARKING_PASSES: u8 = 2;
+
+/// Everything the daemon knows and holds.
+pub(super) struct Controller {
+    pub(super) options: RunOptions,
+    pub(super) pins: Option<Pins>,
+    pub(super) ebpf: Ebpf,
+    pub(super) tables: Tables,
+    pub(super) actual: Actual,
+    pub(super) key: HashKey,
+    pub(super) loaded: Loaded,
+    pub(super) prober: Prober,
+    pub(super) network: Network,
+    pub(super) links: Vec<Link>,
+    pub(super) resolved: BTreeMap<IpAddr, Resolved>,
+    /// By interface name.
+    pub(super) attached: BTreeMap<String, Attached>,
+    /// Why an interface is not attached, by name.
+    pub(super) attach_errors: BTreeMap<String, String>,
+    /// Why the maps are not what they should be.
+    pub(super) apply_error: Option<String>,
+    pub(super) census: Census,
+    pub(super) marking_passes: u8,
+    pub(super) started: SystemTime,
+    pub(super) adopted: bool,
+    pub(super) trial: Option<Instant>,
+}
+
+impl Controller {
+    /// When the trial ends, if there is one.
+    pub(super) const fn trial_deadline(&self) -> Option<Instant> {
+        self.trial
+    }
+
+    /// When the trial ends on the wall clock.
+    pub(super) fn trial_ends(&self) -> Option<Timestamp> {
+        self.trial.map(|deadline| Timestamp(SystemTime::now() + deadline.saturating_duration_since(Instant::now())))
+    }
+
+    /// Ends the trial: the links are pinned and stay.
+    pub(super) fn confirm(&mut self) -> Result<Done, ApiError> {
+        if self.trial.take().is_none() {
+            return Err(ApiError::conflict("there is no trial to confirm", "start the daemon with --try to have one"));
+        }
+        let Some(pins) = self.pins.as_ref().map(Pins::links) else {
+            return Err(ApiError::internal("the daemon is detaching", ""));
+        };
+        for attached in self.attached.values_mut() {
+            attached.pin(&pins).map_err(|error| ApiError::internal(format!("{error:#}"), "free space on the BPF file system"))?;
+        }
+        Ok(Done { message: "confirmed: the program stays attached".to_owned() })
+    }
+
+    /// Detaches the program and removes all pins.
+    ///
+    /// # Errors
+    /// If a pin can't be removed.
+    pub(super) fn detach(&mut self) -> Result<()> {
+        for (name, attached) in std::mem::take(&mut self.attached) {
+            attached.detach().with_context(|| format!("cannot detach from {name}"))?;
+        }
+        // Adopted links are held open by the program object.
+        let program = program::xdp(&mut self.ebpf, program::BALANCER)?;
+        program.unload().context("cannot unload the program")?;
+        if let Some(pins) = self.pins.take() {
+            pins.remove()?;
+        }
+        tracing::info!("detached, pins removed");
+        Ok(())
+    }
+
+    /// Takes note of a changed verdict.
+    pub(super) fn health_changed(&mut self, event: &ProbeEvent) {
+        let ProbeEvent { service, address, transition } = event;
+        let (from, to) = (transition.from, transition.to);
+        tracing::info!(%service, backend = %address, %from, %to, reason = %transition.reason, "health changed");
+        self.reconcile_or_warn();
+    }
+
+    /// Looks at interfaces, routes and neighbours again.
+    pub(super) async fn network_changed(&mut self) {
+        if let Err(error) = self.look_at_interfaces().await {
+            tracing::warn!(error = %format!("{error:#}"), "cannot read the interfaces");
+        }
+        self.resolve_backends().await;
+        self.reconcile_or_warn();
+    }
+
+    /// Finds out how frames to the backends of `config` leave, and keeps their neighbours fresh.
+    pub(super) async fn resolve_backends(&mut self) {
+        let backends = backends_of(&self.loaded.config);
+        self.resolved = self.network.resolve(&backends).await;
+        self.network.keep_fresh(&self.resolved).await;
+    }
+
+    /// Makes the maps what configuration, health and routes ask for, and keeps a failure for `status`.
+    pub(super) fn reconcile_or_warn(&mut self) {
+        if let Err(error) = self.reconcile() {
+            tracing::error!(error = %format!("{error:#}"), "cannot bring the maps up to date");
+        }
+    }
+
+    /// Makes the maps what configuration, health and routes ask for.
+    ///
+    /// # Errors
+    /// If they are too small, or the kernel refuses an operation; those before it are done and known to be.
+    pub(super) fn reconcile(&mut self) -> Result<()> {
+        let result = self.try_reconcile();
+        self.apply_error = result.as_ref().err().map(|error| format!("{error:#}"));
+        result
+    }
+
+    fn try_reconcile(&mut self) -> Result<()> {
+        let desired = plan(&self.loaded.config, &self.prober.verdicts(), &self.next_hops());
+        let ops = diff(&self.actual, &desired)?;
+        if ops.is_empty() {
+            return Ok(());
+        }
+        tracing::debug!(operations = ops.len(), "changing the maps");
+        let Self { tables, actual, .. } = self;
+        let result = tables.perform(&ops, |op| actual.apply(op));
+        if ops.iter().any(|op| matches!(op, MapOp::StoreService { .. })) {
+            self.marking_passes = MARKING_PASSES;
+            self.sweep();
+        }
+        result
+    }
+
+    pub(super) fn next_hops(&self) -> BTreeMap<IpAddr, NextHop> {
+        let hop = |resolved: &Resolved| NextHop {
+            mac: resolved.mac,
+            #[expect(clippy::cast_possible_truncation, reason = "positions are below 4,096")]
+            egress: EgressRow::position(resolved.ifindex) as u16,
+            source: resolved.source,
+        };
+        self.resolved.iter().map(|(address, resolved)| (*address, hop(resolved))).collect()
+    }
+
+    /// One pass over the flow table.
+    pub(super) fn sweep(&mut self) {
+        let marking = self.marking_passes > 0;
+        self.marking_passes = self.marking_passes.saturating_sub(1);
+        let facts = self.slot_facts(marking);
+        let census = sweep::pass(&self.tables, &facts);
+        drop(facts);
+        self.census = census;
+    }
+
+    /// What a pass must know, by slot.
+    fn slot_facts(&self, marking: bool) -> Vec<Option<SlotFacts<'_>>> {
+        let services: BTreeMap<u32, (ServiceKey, lb_common::ServiceWord)> =
+            self.actual.services().map(|(key, index, word)| (index, (*key, word))).collect();
+        let idle: BTreeMap<ServiceKey, Idle> =
+            self.loaded.config.services.iter().map(|service| (ServiceKey::from(service), Idle::from(&service.timeouts))).collect();
+        let mut facts = vec![None; self.tables.layout().slots as usize];
+        for (slot, row, word) in self.actual.slots() {
+            if word.state() == SlotState::Free {
+                continue;
+            }
+            let Some((key, service)) = services.get(&u32::from(row.service)) else { continue };
+            let Some(idle) = idle.get(key) else { continue };
+            let table = marking.then(|| (service.class(), self.actual.table(key).unwrap_or_default()));
+            facts[usize::from(slot)] = Some(SlotFacts { idle: *idle, table });
+        }
+        facts
+    }
+}
+
+/// All backend addresses of a configuration.
+pub(super) fn backends_of(config: &Config) -> BTreeSet<IpAddr> {
+    config.services.iter().flat_map(|service| &service.backends).map(|backend| backend.address).collect()
+}

@@ -1,0 +1,115 @@
+//! The interfaces that the configuration names: published to the program, and attached.
+
+use anyhow::{Result, bail};
+use lb_common::egress::EgressRow;
+use lb_core::config::Interface;
+
+use super::controller::Controller;
+use crate::bpf::link::Attached;
+use crate::bpf::pins::Pins;
+use crate::bpf::program;
+use crate::net::Link;
+
+/// Two interfaces that fall together in the egress table.
+///
+/// # Errors
+/// Names them; only renumbering one of them helps.
+pub(super) fn check_positions(links: &[&Link]) -> Result<()> {
+    for (at, first) in links.iter().enumerate() {
+        for second in &links[at + 1..] {
+            if EgressRow::position(first.index) == EgressRow::position(second.index) && first.index != second.index {
+                bail!(
+                    "the indexes of interfaces {} ({}) and {} ({}) are equal modulo 4096; re-create one of them",
+                    first.name, first.index, second.name, second.index
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Controller {
+    /// Reads the interfaces again, publishes what changed, and attaches to those that came back.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub(super) async fn look_at_interfaces(&mut self) -> Result<()> {
+        self.links = self.network.links().await?;
+        self.publish_interfaces();
+        self.attach_missing();
+        Ok(())
+    }
+
+    /// The link of a configured interface.
+    pub(super) fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+
+    /// Writes MAC and MTU of the configured interfaces for the program.
+    pub(super) fn publish_interfaces(&self) {
+        for link in self.loaded.config.interfaces.iter().filter_map(|interface| self.link(&interface.name)) {
+            let [a, b, c, d, e, f] = link.mac;
+            let row = EgressRow {
+                ifindex: link.index,
+                mtu: link.mtu,
+                mac_bits: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
+            };
+            self.tables.set_egress(EgressRow::position(link.index), &row);
+        }
+    }
+
+    /// Attaches to the configured interfaces that are there and not attached, detaches from others. Failures are kept
+    /// for `status`.
+    pub(super) fn attach_missing(&mut self) {
+        let interfaces = self.loaded.config.interfaces.clone();
+        let gone: Vec<String> = self
+            .attached
+            .iter()
+            .filter(|(name, attached)| {
+                let wanted = interfaces.iter().any(|interface| interface.name == **name);
+                !wanted || self.link(name).is_none_or(|link| link.index != attached.ifindex)
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            if let Some(attached) = self.attached.remove(&name) {
+                tracing::info!(interface = %name, "detaching");
+                self.tables.set_egress(EgressRow::position(attached.ifindex), &EgressRow::default());
+                if let Err(error) = attached.detach() {
+                    tracing::warn!(interface = %name, error = %format!("{error:#}"), "cannot detach");
+                }
+            }
+        }
+        for interface in interfaces.iter().filter(|interface| !self.attached.contains_key(&interface.name)).collect::<Vec<_>>() {
+            match self.attach(interface) {
+                Ok(()) => {
+                    self.attach_errors.remove(&interface.name);
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    if self.attach_errors.insert(interface.name.clone(), error.clone()).as_ref() != Some(&error) {
+                        tracing::error!(interface = %interface.name, %error, "cannot attach");
+                    }
+                }
+            }
+        }
+        self.publish_interfaces();
+    }
+
+    /// Attaches to one interface.
+    ///
+    /// # Errors
+    /// If it is missing or occupied, or the kernel refuses.
+    pub(super) fn attach(&mut self, interface: &Interface) -> Result<()> {
+        let Some(link) = self.link(&interface.name).cloned() else {
+            bail!("interface {} does not exist", interface.name);
+        };
+        let Some(pins) = self.pins.as_ref().map(Pins::links) else { bail!("the daemon is detaching") };
+        let program = program::xdp(&mut self.ebpf, program::BALANCER)?;
+        let attached = Attached::new(program, &link, interface.mode, &pins, self.trial.is_none())?;
+        let mode = if attached.native { "native" } else { "generic" };
+        tracing::info!(interface = %link.name, index = link.index, mode, "attached");
+        self.attached.insert(interface.name.clone(), attached);
+        Ok(())
+    }
+}

@@ -1,0 +1,216 @@
+//! The start of the daemon: everything is checked before anything is changed, and a fresh start that fails leaves
+//! nothing behind.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use lb_common::hash::HashKey;
+use lb_common::{BackendWord, SlotState};
+use lb_core::config::{AdminState, Config, check_host};
+use lb_core::health::Verdict;
+use lb_core::plan::{Actual, ServiceKey, VerdictMap, plan};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+use super::controller::Controller;
+use super::sweep::Census;
+use super::{bpf_log, file, interfaces, seed};
+use crate::api::{ApiError, Listener};
+use crate::bpf::layout::Meta;
+use crate::bpf::pins::{Found, Pins};
+use crate::bpf::{Layout, Tables, program};
+use crate::cli::run::RunOptions;
+use crate::net::{self, Network};
+use crate::probe::Prober;
+
+/// How long a start waits for next hops to answer, so that the first packets find them.
+const NEIGHBOUR_WAIT: Duration = Duration::from_millis(500);
+const NEIGHBOUR_POLL: Duration = Duration::from_millis(20);
+
+/// CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF of linux/capability.h.
+const CAPABILITIES: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
+
+/// Starts everything but the loop.
+///
+/// # Errors
+/// The first thing that keeps the daemon from running; what was in force before still is.
+pub(super) async fn start(options: &RunOptions) -> Result<(Controller, mpsc::Receiver<()>, Listener)> {
+    check_rights()?;
+    let text = file::read(&options.config)?;
+    let loaded = file::understand(&options.config, text, 1)?;
+    let (network, changes) = Network::open().await.context("cannot talk to the kernel by netlink")?;
+    check_against_host(options, &loaded).await?;
+    let layout = Layout::new(&loaded.config.limits, possible_cpus()?);
+    let pins = Pins::open(&options.pin_dir, &options.instance)?;
+    let found = pins.find(&layout)?;
+    let fresh = found == Found::Nothing;
+    let started = bring_up(options, loaded, network, layout, &pins, found).await;
+    match started {
+        Ok((mut controller, listener)) => {
+            controller.pins = Some(pins);
+            match controller.go(fresh).await {
+                Ok(()) => Ok((controller, changes, listener)),
+                Err(error) => {
+                    if fresh {
+                        let _ = controller.detach();
+                    }
+                    Err(error)
+                }
+            }
+        }
+        Err(error) => {
+            if fresh && let Err(leftover) = pins.remove() {
+                tracing::warn!(error = %format!("{leftover:#}"), "cannot clean up after the failed start");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Loads maps and program. What runs already goes on as it was.
+async fn bring_up(
+    options: &RunOptions,
+    loaded: file::Loaded,
+    network: Network,
+    layout: Layout,
+    pins: &Pins,
+    found: Found,
+) -> Result<(Controller, Listener)> {
+    let listener = Listener::bind(&options.socket).map_err(ApiError::from)?;
+    let state = options.state_dir.join(&options.instance);
+    let seed = match found {
+        Found::Nothing => seed::load_or_create(&state)?,
+        Found::Complete(meta) => {
+            seed::save(&state, meta.seed)?;
+            meta.seed
+        }
+    };
+    let mut ebpf = program::open(&layout, seed, Some(&pins.maps()), bpf_log::number(options.bpf_log))?;
+    program::load(&mut ebpf, program::BALANCER)?;
+    if bpf_log::number(options.bpf_log) > 0 {
+        bpf_log::start(&mut ebpf)?;
+    }
+    let tables = Tables::new(&mut ebpf, layout)?;
+    if found == Found::Nothing {
+        tables.complete(Meta::new(seed));
+    }
+    let actual = Actual::from_snapshot(tables.snapshot()?);
+    let links = network.links().await.context("cannot read the interfaces")?;
+    let controller = Controller {
+        options: options.clone(),
+        pins: None,
+        ebpf,
+        tables,
+        actual,
+        key: HashKey::from_seed(seed),
+        loaded,
+        prober: Prober::new(),
+        network,
+        links,
+        resolved: BTreeMap::new(),
+        attached: BTreeMap::new(),
+        attach_errors: BTreeMap::new(),
+        apply_error: None,
+        census: Census::default(),
+        marking_passes: 0,
+        started: SystemTime::now(),
+        adopted: found != Found::Nothing,
+        trial: options.try_for.map(|time| Instant::now() + time),
+    };
+    Ok((controller, listener))
+}
+
+impl Controller {
+    /// Fills the maps and attaches.
+    async fn go(&mut self, fresh: bool) -> Result<()> {
+        let config = self.loaded.config.clone();
+        let wanted: Vec<_> = config.interfaces.iter().filter_map(|interface| self.link(&interface.name)).collect();
+        interfaces::check_positions(&wanted)?;
+        self.publish_interfaces();
+        self.prober.configure(Instant::now().into_std(), &config);
+        self.prober.adopt(&verdicts_in_force(&config, &self.actual));
+        self.wait_for_neighbours().await;
+        if !fresh {
+            let desired = plan(&config, &self.prober.verdicts(), &self.next_hops());
+            self.actual.recognise(&desired);
+        }
+        self.reconcile().context("cannot fill the maps")?;
+        for interface in &config.interfaces {
+            self.attach(interface)?;
+        }
+        self.attach_missing();
+        for warning in &self.loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        tracing::info!(
+            instance = %self.options.instance,
+            socket = %self.options.socket.display(),
+            adopted = !fresh,
+            services = config.services.len(),
+            "ready"
+        );
+        Ok(())
+    }
+
+    /// Asks the kernel to resolve the next hops, and gives them a moment to answer.
+    async fn wait_for_neighbours(&mut self) {
+        let until = Instant::now() + NEIGHBOUR_WAIT;
+        loop {
+            self.resolve_backends().await;
+            let missing = self.resolved.values().any(|resolved| resolved.mac.is_none() && !resolved.failed);
+            if !missing || Instant::now() >= until {
+                return;
+            }
+            sleep(NEIGHBOUR_POLL).await;
+        }
+    }
+}
+
+/// Verdicts that the maps of an earlier daemon stand for, so that a restart moves no flow before its own checks have a
+/// result.
+fn verdicts_in_force(config: &Config, actual: &Actual) -> VerdictMap {
+    let words: BTreeMap<u16, BackendWord> = actual.slots().map(|(slot, _, word)| (slot, word)).collect();
+    let mut verdicts = VerdictMap::new();
+    for service in config.services.iter().filter(|service| service.check.is_some()) {
+        let key = ServiceKey::from(service);
+        for backend in service.backends.iter().filter(|backend| backend.state != AdminState::Disabled) {
+            let word = actual.slot_of(&key, backend.address).and_then(|slot| words.get(&slot));
+            let verdict = match word.map(|word| word.state()) {
+                Some(SlotState::Serving | SlotState::Draining) => Verdict::Up,
+                Some(SlotState::Dead) => Verdict::Down,
+                Some(SlotState::Free) | None => continue,
+            };
+            verdicts.insert((service.name.clone(), backend.address), verdict);
+        }
+    }
+    verdicts
+}
+
+async fn check_against_host(options: &RunOptions, loaded: &file::Loaded) -> Result<()> {
+    let facts = net::host_facts(&loaded.config).await.context("cannot look at interfaces and routes")?;
+    let problems = check_host(&loaded.config, &loaded.text, &facts);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    bail!(ApiError::invalid_config(&options.config.display().to_string(), problems))
+}
+
+/// Without these rights nothing works; the kernel's own answers to that are hard to read.
+fn check_rights() -> Result<()> {
+    let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(u64::MAX);
+    let missing: Vec<&str> = CAPABILITIES.iter().filter(|(bit, _)| bits & (1 << bit) == 0).map(|(_, name)| *name).collect();
+    if !missing.is_empty() {
+        bail!("fairlead run needs {}: run it as root, for instance with sudo", missing.join(", "));
+    }
+    Ok(())
+}
+
+/// CPUs that may ever be online: per-CPU rows are needed for all of them.
+fn possible_cpus() -> Result<u32> {
+    let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow::Error::from(error).context(format!("cannot read {path}")))?;
+    u32::try_from(cpus).context("too many CPUs")
+}
