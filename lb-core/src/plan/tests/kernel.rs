@@ -116,12 +116,7 @@ impl Kernel {
             promises.steady.extend(
                 steady.iter().filter(|(_, row)| !twice.contains(&row.spec.address)).map(|(slot, _)| **slot),
             );
-            let goes_on = || {
-                let slots = &self.in_force(*index).expect("asked after SERVE").distinct;
-                // With a pool that is replaced as a whole and no spare rows there is no way without a gap.
-                slots.iter().any(|slot| self.rows.contains_key(slot))
-            };
-            if will_serve && self.words[index].has(ServiceWord::SERVE) && goes_on() {
+            if will_serve && self.words[index].has(ServiceWord::SERVE) {
                 promises.served.insert(*key);
             }
         }

@@ -3,7 +3,7 @@
 use super::kernel::Kernel;
 use super::world::{World, address, key};
 use crate::config::{Limits, TableSize};
-use crate::plan::{Actual, diff};
+use crate::plan::{Actual, DiffError, diff};
 
 /// Goes from world to world; every operation is checked. Returns how many operations each took.
 #[track_caller]
@@ -28,6 +28,20 @@ fn backend_is_exchanged_when_all_rows_are_taken() {
     let mut exchanged = World::one(&[1, 1]);
     exchanged.services[0].as_mut().expect("service").backends[0].address = address(0, 4);
     go_through(&limits, &[World::one(&[1, 1]), exchanged]);
+}
+
+#[test]
+fn pool_that_could_only_be_exchanged_with_a_gap_is_refused() {
+    let limits = Limits { services: 1, backends: 2, table_slots: 2 * 4_096, ..Limits::default() };
+    let (before, mut after) = (World::one(&[1, 1]), World::one(&[1, 1]));
+    for (number, backend) in after.services[0].as_mut().expect("service").backends.iter_mut().enumerate() {
+        backend.address = address(0, 3 + number);
+    }
+    let mut actual = Actual::new(limits);
+    for op in diff(&actual, &before.desired()).expect("there is just enough room") {
+        actual.apply(&op);
+    }
+    assert!(matches!(diff(&actual, &after.desired()), Err(DiffError::NoFreeSlot { needed: 2, free: 0, .. })));
 }
 
 #[test]
