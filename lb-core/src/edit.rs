@@ -57,7 +57,9 @@ impl fmt::Display for Change {
             Self::AddBackend { service, address, weight } => {
                 write!(f, "added backend {address} to service {service} with weight {weight}")
             }
-            Self::RemoveBackend { service, address } => write!(f, "removed backend {address} from service {service}"),
+            Self::RemoveBackend { service, address } => {
+                write!(f, "removed backend {address} from service {service}")
+            }
             Self::SetState { service, address, state } => {
                 write!(f, "set backend {address} of service {service} to {}", state.word())
             }
