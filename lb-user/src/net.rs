@@ -1,0 +1,16 @@
+//! What the kernel knows about interfaces, routes and neighbours, by rtnetlink.
+//!
+//! Everything here speaks about the network namespace the calling thread is in.
+
+mod connection;
+mod facts;
+mod hops;
+mod link;
+mod neighbour;
+mod network;
+mod route;
+mod watch;
+
+pub use facts::{host_facts, host_facts_blocking};
+pub use link::{Link, XdpAttachment};
+pub use network::{Network, Resolved};

@@ -1,0 +1,10 @@
+//! Health checks: one probe over the network, and the prober that runs them all on time.
+
+mod error;
+mod http;
+mod once;
+mod prober;
+mod spread;
+
+pub use once::probe;
+pub use prober::{BackendHealth, ProbeEvent, Prober};
