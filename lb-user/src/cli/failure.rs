@@ -37,7 +37,7 @@ pub fn report(error: &anyhow::Error, format: Format, err: &mut dyn Write) -> u8 
         return EXIT_OK;
     }
     let told = judge(error);
-    let message = format!("{error:#}");
+    let message = message(error);
     let text = match format {
         Format::Json => {
             let error = json!({
@@ -59,6 +59,21 @@ pub fn report(error: &anyhow::Error, format: Format, err: &mut dyn Write) -> u8 
     // Nobody is left to hear about a broken stderr.
     let _ = err.write_all(text.as_bytes());
     told.exit_code
+}
+
+/// The chain of causes, without those that the message before quotes already.
+fn message(error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if message.contains(&cause) {
+            continue;
+        }
+        if !message.is_empty() {
+            message.push_str(": ");
+        }
+        message.push_str(&cause);
+    }
+    message
 }
 
 fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
@@ -140,6 +155,18 @@ mod tests {
         let (code, text) = told(&error, Format::Table);
         assert_eq!(code, 5);
         assert_eq!(text, "error: cannot start: eth0 has a foreign XDP program\nremedy: detach it first\n");
+    }
+
+    #[test]
+    fn a_cause_that_is_quoted_already_is_not_told_twice() {
+        let source = io::Error::from(io::ErrorKind::NotFound);
+        let client = ClientError::Unreachable { socket: "/run/x.sock".into(), source };
+        let (code, text) = told(&client.into(), Format::Table);
+        assert_eq!(code, 4);
+        assert!(
+            text.starts_with("error: no daemon answers on /run/x.sock: entity not found\nremedy: "),
+            "{text}"
+        );
     }
 
     #[test]

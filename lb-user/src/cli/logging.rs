@@ -51,12 +51,14 @@ fn expanded(level: &str) -> String {
     }
 }
 
+/// A word without `=` must be a level: the filter would take `inof` for the name of a module.
 fn directives(text: &str) -> Result<String, String> {
-    match EnvFilter::builder().parse(expanded(text)) {
-        Ok(_) if !text.is_empty() => Ok(text.to_owned()),
-        _ => Err("write off, error, warn, info, debug or trace, or directives such as `info,lb_user=debug`"
-            .to_owned()),
+    let is_level = |word: &str| !word.is_empty() && LevelFilter::from_str(word).is_ok();
+    let plausible = text.split(',').all(|part| part.contains('=') || is_level(part));
+    if plausible && EnvFilter::builder().parse(expanded(text)).is_ok() {
+        return Ok(text.to_owned());
     }
+    Err("write off, error, warn, info, debug or trace, or directives such as `info,lb_user=debug`".to_owned())
 }
 
 #[cfg(test)]
@@ -77,9 +79,13 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_when_arguments_are_read() {
-        for (text, good) in
-            [("info", true), ("lb_user::probe=debug", true), ("", false), ("lb_user=loud", false)]
-        {
+        for (text, good) in [
+            ("info", true),
+            ("lb_user::probe=debug", true),
+            ("", false),
+            ("loud", false),
+            ("lb_user=loud", false),
+        ] {
             assert_eq!(directives(text).is_ok(), good, "{text}");
         }
     }

@@ -7,6 +7,9 @@ use clap::{Args, ValueEnum};
 /// Longest name of an instance: it is part of socket and pin paths.
 const MAX_INSTANCE_NAME: usize = 32;
 
+/// Heading of the options that every command takes.
+const HEADING: &str = "Options of every command";
+
 /// How answers are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -20,10 +23,15 @@ pub enum Format {
 #[derive(Clone, Debug, Args)]
 pub struct Global {
     /// Which daemon: instances have socket, pins and state of their own
-    #[arg(long, global = true, value_name = "NAME", default_value = "main", value_parser = instance_name)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME", default_value = "main", value_parser = instance_name,
+        help_heading = HEADING
+    )]
     pub instance: String,
     /// Unix socket of the daemon [default: RUN_DIR/INSTANCE.sock]
-    #[arg(long, global = true, value_name = "PATH", env = "FAIRLEAD_SOCKET")]
+    #[arg(long, global = true, value_name = "PATH", env = "FAIRLEAD_SOCKET", help_heading = HEADING)]
     pub socket: Option<PathBuf>,
     /// Directory of the sockets
     #[arg(
@@ -32,11 +40,12 @@ pub struct Global {
         value_name = "DIR",
         env = "FAIRLEAD_RUN_DIR",
         default_value = "/run/fairlead",
-        hide_short_help = true
+        hide_short_help = true,
+        help_heading = HEADING
     )]
     pub run_dir: PathBuf,
     /// How to write answers
-    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table", help_heading = HEADING)]
     pub output: Format,
 }
 

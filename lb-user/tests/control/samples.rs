@@ -1,0 +1,139 @@
+//! Canned replies, each field with a value of its own.
+
+use std::time::{Duration, SystemTime};
+
+use lb_core::config::{AdminState, AttachMode, Mode, Protocol, WhenAllDown};
+use lb_core::health::Verdict;
+use lb_user::api::Timestamp;
+use lb_user::api::types::*;
+
+pub(crate) fn status() -> Status {
+    Status {
+        version: "0.1.0".to_owned(),
+        instance: "main".to_owned(),
+        pid: 4711,
+        started: Timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
+        uptime_s: 3_723,
+        adopted: true,
+        config: ConfigStatus {
+            file: "/etc/f.toml".to_owned(),
+            generation: 3,
+            loaded: Timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
+            changed_on_disk: true,
+        },
+        interfaces: vec![InterfaceStatus {
+            name: "eth0".to_owned(),
+            index: 2,
+            mode: AttachedMode::Generic,
+            configured: AttachMode::Auto,
+            program_id: 77,
+            note: Some("the driver refused".to_owned()),
+        }],
+        services: ServicesSummary { services: 1, backends: 2, up: 1, down: 1, ..ServicesSummary::default() },
+        limits: LimitsStatus {
+            memory_bytes: 64 << 20,
+            services: 512,
+            services_used: 1,
+            ..LimitsStatus::default()
+        },
+        flow_table: FlowTableStatus {
+            capacity: 1 << 20,
+            used: 1_024,
+            used_percent: 0.1,
+            ..FlowTableStatus::default()
+        },
+        warnings: vec!["eth0 is attached in generic mode".to_owned()],
+        confirm_deadline: None,
+    }
+}
+
+pub(crate) fn service() -> Service {
+    let backend = |last: u8, verdict, reason: Option<&str>| Backend {
+        service: "web".to_owned(),
+        address: [10, 0, 0, last].into(),
+        weight: 1,
+        state: AdminState::Enabled,
+        health: Health { verdict, reason: reason.map(str::to_owned), last_check: None },
+        slot_state: if verdict == Verdict::Up { SlotState::Serving } else { SlotState::Dead },
+        slot: Some(u16::from(last)),
+        share_percent: if verdict == Verdict::Up { 100.0 } else { 0.0 },
+        flows: 12,
+        packets: 3_400,
+        bytes: 5 << 20,
+    };
+    Service {
+        name: "web".to_owned(),
+        vip: [192, 0, 2, 10].into(),
+        port: 80,
+        protocol: Protocol::Tcp,
+        mode: Mode::Ipip,
+        table_size: 65_521,
+        table_generation: 2,
+        track: true,
+        check: Some("http :80/health every 1s".to_owned()),
+        when_all_down: WhenAllDown::ServeAll,
+        all_down: false,
+        serving: true,
+        flows: 24,
+        packets: 6_800,
+        bytes: 10 << 20,
+        backends: vec![
+            backend(1, Verdict::Up, None),
+            backend(2, Verdict::Down, Some("10.0.0.2:80: connection refused")),
+        ],
+    }
+}
+
+pub(crate) fn flow() -> Flow {
+    Flow {
+        client: ([198, 51, 100, 7], 40_000).into(),
+        vip: ([192, 0, 2, 10], 80).into(),
+        service: "web".to_owned(),
+        backend: [10, 0, 0, 1].into(),
+        protocol: Protocol::Tcp,
+        state: FlowState::Established,
+        age_s: 9,
+        exception: true,
+    }
+}
+
+pub(crate) fn lookup() -> FlowLookup {
+    FlowLookup {
+        service: "web".to_owned(),
+        backend: Some([10, 0, 0, 1].into()),
+        entry: Some(flow()),
+        table_index: 17,
+        table_backend: Some([10, 0, 0, 2].into()),
+        explanation: vec![
+            "the flow table has an entry".to_owned(),
+            "the table would say 10.0.0.2".to_owned(),
+        ],
+    }
+}
+
+pub(crate) fn counters() -> CounterList {
+    let counter = |name: &str, kind, packets| Counter {
+        name: name.to_owned(),
+        kind,
+        description: format!("about {name}"),
+        packets,
+    };
+    CounterList {
+        counters: vec![
+            counter("forwarded", CounterKind::Verdict, 6_800),
+            counter("no_backend", CounterKind::Drop, 0),
+            counter("flow_stored", CounterKind::Event, 24),
+        ],
+    }
+}
+
+pub(crate) fn config() -> ConfigReply {
+    ConfigReply {
+        file: "/etc/f.toml".to_owned(),
+        generation: 3,
+        loaded: Timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
+        changed_on_disk: false,
+        text: "# hand-written\n[[interface]]\nname = \"eth0\"\n".to_owned(),
+        config: serde_json::json!({"interfaces": [{"name": "eth0", "mode": "auto"}]}),
+    }
+}
