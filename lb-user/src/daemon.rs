@@ -11,6 +11,7 @@ mod seed;
 mod startup;
 mod sweep;
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -20,6 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::api::types::Done;
 use crate::api::{ApiError, Command, Listener, serve};
+use crate::bpf::pins::Pins;
 use crate::cli::run::RunOptions;
 use controller::Controller;
 
@@ -41,6 +43,21 @@ pub(crate) fn run(options: RunOptions) -> Result<()> {
         let (controller, network_changes, listener) = startup::start(&options).await?;
         supervise(controller, network_changes, listener, signals).await
     })
+}
+
+/// Detaches what an instance without a daemon left attached, and removes its pins.
+///
+/// # Errors
+/// If a daemon holds the pins, or there are none.
+pub(crate) fn detach_without_daemon(pin_dir: &Path, instance: &str) -> Result<Done> {
+    if !pin_dir.join(instance).exists() {
+        anyhow::bail!(ApiError::not_found(
+            format!("instance \"{instance}\" has no pins in {}: nothing is attached", pin_dir.display()),
+            "name another with --instance or --pin-dir",
+        ));
+    }
+    Pins::open(pin_dir, instance)?.remove()?;
+    Ok(Done { message: "no daemon was running; the program is detached and its pins are removed".to_owned() })
 }
 
 struct Signals {
@@ -66,6 +83,8 @@ enum End {
     Stop,
     /// The program goes too.
     Detach,
+    /// The program is gone already.
+    Detached,
 }
 
 async fn supervise(
@@ -113,6 +132,7 @@ async fn supervise(
             Ok(())
         }
         End::Detach => controller.detach(),
+        End::Detached => Ok(()),
     }
 }
 
@@ -139,14 +159,17 @@ async fn handle(controller: &mut Controller, command: Command) -> Option<End> {
         Command::Config(to) => answer(to, Ok(controller.config_reply())),
         Command::Reload(to) => answer(to, controller.reload().await),
         Command::Confirm(to) => answer(to, controller.confirm()),
-        Command::Stop { request, answer: to } => {
-            let message = if request.detach {
-                "stopping; the program is detached and its pins are removed"
-            } else {
-                "stopping; the program keeps forwarding, and the next `fairlead run` takes over"
-            };
-            answer(to, Ok(Done { message: message.to_owned() }));
-            return Some(if request.detach { End::Detach } else { End::Stop });
+        Command::Stop { request, answer: to } if request.detach => {
+            // Answered when it is done, so that the client can rely on it.
+            let detached = controller.detach().map_err(|error| ApiError::internal(format!("{error:#}"), "remove the pins by hand"));
+            let message = "stopped; the program is detached and its pins are removed".to_owned();
+            answer(to, detached.map(|()| Done { message }));
+            return Some(End::Detached);
+        }
+        Command::Stop { answer: to, .. } => {
+            let message = "stopping; the program keeps forwarding, and the next `fairlead run` takes over".to_owned();
+            answer(to, Ok(Done { message }));
+            return Some(End::Stop);
         }
     }
     None

@@ -3,6 +3,8 @@
 pub mod api;
 pub mod bpf;
 pub mod cli;
-mod pending;
 
-use pending::{daemon, decap, net};
+pub mod net;
+pub mod probe;
+mod daemon;
+mod decap;

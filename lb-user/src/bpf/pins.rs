@@ -3,10 +3,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use aya::maps::{MapData, MapInfo};
 use lb_common::limits::ABI_VERSION;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -17,6 +20,10 @@ use crate::api::ApiError;
 
 /// Where bpffs is mounted if nobody has done it.
 const BPFFS: &str = "/sys/fs/bpf";
+
+/// How long a daemon that is stopping may still hold its lock.
+const LOCK_WAIT: Duration = Duration::from_millis(1_500);
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// The pin directory of one instance, locked against other daemons.
 #[derive(Debug)]
@@ -47,16 +54,7 @@ impl Pins {
             fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         }
         let directory = File::open(&root).with_context(|| format!("cannot open {}", root.display()))?;
-        let lock = Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-            if errno == nix::errno::Errno::EWOULDBLOCK {
-                anyhow::Error::from(ApiError::conflict(
-                    format!("another daemon of instance \"{instance}\" is running: it holds {}", root.display()),
-                    "stop it with `fairlead stop`, or start this one with another --instance",
-                ))
-            } else {
-                anyhow::Error::from(errno).context(format!("cannot lock {}", root.display()))
-            }
-        })?;
+        let lock = take_lock(directory, &root, instance)?;
         Ok(Self { root, instance: instance.to_owned(), _lock: lock })
     }
 
@@ -171,6 +169,23 @@ impl Pins {
             let _ = fs::remove_dir(parent);
         }
         Ok(())
+    }
+}
+
+/// A daemon that is just stopping is waited for.
+fn take_lock(mut directory: File, root: &Path, instance: &str) -> Result<Flock<File>> {
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((again, Errno::EWOULDBLOCK)) if Instant::now() < until => directory = again,
+            Err((_, Errno::EWOULDBLOCK)) => bail!(ApiError::conflict(
+                format!("another daemon of instance \"{instance}\" is running: it holds {}", root.display()),
+                "stop it with `fairlead stop`, or start this one with another --instance",
+            )),
+            Err((_, errno)) => return Err(errno).with_context(|| format!("cannot lock {}", root.display())),
+        }
+        sleep(LOCK_POLL);
     }
 }
 

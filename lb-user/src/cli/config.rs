@@ -122,7 +122,7 @@ fn check(file: &Path, offline: bool, session: &mut Session<'_>) -> anyhow::Resul
 }
 
 fn host_problems(config: &Config, text: &str) -> anyhow::Result<Vec<Problem>> {
-    let facts = crate::net::host_facts(config)
+    let facts = crate::net::host_facts_blocking(config)
         .context("cannot look at this machine's interfaces and routes; --offline checks the file alone")?;
     Ok(config::check_host(config, text, &facts))
 }
