@@ -1,3 +1,4 @@
 //! The lab that Fairlead is tried in: network namespaces, real daemons, and clients that notice every fault.
 
 pub mod lab;
+pub mod packets;

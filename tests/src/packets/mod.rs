@@ -1,0 +1,20 @@
+//! Packets in, packets out: frames built by hand, maps described once, and a world of plain memory to run the packet's
+//! journey in. The kernel's half needs the BPF object and is therefore in the tests, not here.
+
+pub mod client;
+pub mod decap;
+pub mod extension;
+pub mod host;
+pub mod icmp;
+pub mod memory;
+pub mod neighbour;
+pub mod seen;
+pub mod setup;
+pub mod verify;
+pub mod wire;
+
+pub use client::{Client, Route};
+pub use decap::HostDecap;
+pub use host::HostWorld;
+pub use seen::{Probe, Seen};
+pub use setup::{DecapSetup, ServiceSetup, Setup};
