@@ -8,3 +8,8 @@ mod spread;
 
 pub use once::probe;
 pub use prober::{BackendHealth, ProbeEvent, Prober};
+
+#[cfg(test)]
+mod servers;
+#[cfg(test)]
+mod tests;
