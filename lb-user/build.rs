@@ -19,7 +19,9 @@ fn main() {
     let object = match build(&root, &out) {
         Ok(object) => object,
         Err(reason) => {
-            eprintln!("error: the BPF programs were not built: {reason}; run `cargo xtask setup` and build again");
+            eprintln!(
+                "error: the BPF programs were not built: {reason}; run `cargo xtask setup` and build again"
+            );
             std::process::exit(1);
         }
     };
@@ -67,13 +69,24 @@ fn build(root: &Path, out: &Path) -> Result<PathBuf, String> {
         }
         Toolchain::Prebuilt(_) => Command::new(cargo),
     };
-    command.current_dir(root).args(["build", "--quiet", "--release", "--package", "lb-ebpf", "--bin", "fairlead-bpf"]);
+    command.current_dir(root).args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "lb-ebpf",
+        "--bin",
+        "fairlead-bpf",
+    ]);
     command.args(["--target", TARGET, "--target-dir"]).arg(&target_dir);
     // Nothing of the host's build may leak into this one.
     let leaking = env::vars_os().map(|(name, _)| name).filter(|name| {
         name.to_str().is_some_and(|name| {
             name.starts_with("CARGO_") && !matches!(name, "CARGO_HOME") && !name.starts_with("CARGO_NET_")
-                || matches!(name, "RUSTC" | "RUSTDOC" | "RUSTC_WRAPPER" | "RUSTC_WORKSPACE_WRAPPER" | "RUSTFLAGS")
+                || matches!(
+                    name,
+                    "RUSTC" | "RUSTDOC" | "RUSTC_WRAPPER" | "RUSTC_WORKSPACE_WRAPPER" | "RUSTFLAGS"
+                )
         })
     });
     for name in leaking.collect::<Vec<_>>() {

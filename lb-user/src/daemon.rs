@@ -36,7 +36,10 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// # Errors
 /// If it can't start. Nothing that was in force before is changed then.
 pub(crate) fn run(options: RunOptions) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
     runtime.block_on(async {
         // First, so that a signal during the start is not lost.
         let signals = Signals::new()?;
@@ -161,13 +164,16 @@ async fn handle(controller: &mut Controller, command: Command) -> Option<End> {
         Command::Confirm(to) => answer(to, controller.confirm()),
         Command::Stop { request, answer: to } if request.detach => {
             // Answered when it is done, so that the client can rely on it.
-            let detached = controller.detach().map_err(|error| ApiError::internal(format!("{error:#}"), "remove the pins by hand"));
+            let detached = controller
+                .detach()
+                .map_err(|error| ApiError::internal(format!("{error:#}"), "remove the pins by hand"));
             let message = "stopped; the program is detached and its pins are removed".to_owned();
             answer(to, detached.map(|()| Done { message }));
             return Some(End::Detached);
         }
         Command::Stop { answer: to, .. } => {
-            let message = "stopping; the program keeps forwarding, and the next `fairlead run` takes over".to_owned();
+            let message =
+                "stopping; the program keeps forwarding, and the next `fairlead run` takes over".to_owned();
             answer(to, Ok(Done { message }));
             return Some(End::Stop);
         }

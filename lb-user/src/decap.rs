@@ -43,11 +43,13 @@ pub(crate) fn attach(options: &AttachOptions) -> Result<Decapsulator> {
         remove(&directory).ok();
     }
     attached?;
-    describe(&link.name, &directory)?.ok_or_else(|| anyhow!("the decapsulator on {} is gone again", link.name))
+    describe(&link.name, &directory)?
+        .ok_or_else(|| anyhow!("the decapsulator on {} is gone again", link.name))
 }
 
 fn attach_in(options: &AttachOptions, link: &Link, directory: &Path) -> Result<()> {
-    fs::create_dir_all(directory.join("links")).with_context(|| format!("cannot create {}: run as root", directory.display()))?;
+    fs::create_dir_all(directory.join("links"))
+        .with_context(|| format!("cannot create {}: run as root", directory.display()))?;
     let cpus = u32::try_from(cpus()?)?;
     let mut ebpf = program::open_decapsulator(cpus, &MAPS, directory)?;
     program::load(&mut ebpf, program::DECAPSULATOR)?;
@@ -157,7 +159,8 @@ fn describe(device: &str, directory: &Path) -> Result<Option<Decapsulator>> {
     let vips6: HashMap<_, [u8; 16], u32> = HashMap::try_from(Map::HashMap(pin("DECAP_VIPS6")?))?;
     let from4: LpmTrie<_, [u8; 4], u32> = LpmTrie::try_from(Map::LpmTrie(pin("DECAP_FROM4")?))?;
     let from6: LpmTrie<_, [u8; 16], u32> = LpmTrie::try_from(Map::LpmTrie(pin("DECAP_FROM6")?))?;
-    let mut vips: Vec<IpAddr> = keys(vips4.keys())?.into_iter().map(|octets| Ipv4Addr::from(octets).into()).collect();
+    let mut vips: Vec<IpAddr> =
+        keys(vips4.keys())?.into_iter().map(|octets| Ipv4Addr::from(octets).into()).collect();
     vips.extend(keys(vips6.keys())?.into_iter().map(|octets| IpAddr::from(Ipv6Addr::from(octets))));
     let mut from = Vec::new();
     for key in keys(from4.keys())? {
@@ -188,7 +191,10 @@ fn read_counters(map: &MapData) -> Result<Vec<Counter>> {
     let entries = map.info()?.max_entries();
     let rows = Mapped::<u64>::new(map.fd(), entries)?;
     let sum = |outcome: DecapOutcome| {
-        (outcome as usize..rows.len()).step_by(COUNTERS_PER_CPU).map(|row| rows.word(row).load(Ordering::Relaxed)).sum()
+        (outcome as usize..rows.len())
+            .step_by(COUNTERS_PER_CPU)
+            .map(|row| rows.word(row).load(Ordering::Relaxed))
+            .sum()
     };
     let counter = |outcome: &DecapOutcome| Counter {
         name: outcome.name().to_owned(),
@@ -202,7 +208,8 @@ fn read_counters(map: &MapData) -> Result<Vec<Counter>> {
 /// Where the pins of an interface are. Interface indexes are unique only within a network namespace, of which the pin
 /// directory knows nothing, so its inode is part of the name.
 fn directory(pin_dir: &Path, ifindex: u32) -> Result<PathBuf> {
-    let namespace = fs::metadata("/proc/thread-self/ns/net").context("cannot look at the network namespace")?.ino();
+    let namespace =
+        fs::metadata("/proc/thread-self/ns/net").context("cannot look at the network namespace")?.ino();
     Ok(pin_dir.join("decap").join(format!("n{namespace}i{ifindex}")))
 }
 
@@ -230,14 +237,19 @@ fn remove(directory: &Path) -> Result<()> {
 }
 
 fn cpus() -> Result<usize> {
-    aya::util::nr_cpus().map_err(|(path, error)| anyhow::Error::from(error).context(format!("cannot read {path}")))
+    aya::util::nr_cpus()
+        .map_err(|(path, error)| anyhow::Error::from(error).context(format!("cannot read {path}")))
 }
 
 fn find_link(device: &str) -> Result<Link> {
     let links = links()?;
     let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
     links.into_iter().find(|link| link.name == device).ok_or_else(|| {
-        ApiError::not_found(format!("there is no interface \"{device}\""), format!("the interfaces are: {}", names.join(", "))).into()
+        ApiError::not_found(
+            format!("there is no interface \"{device}\""),
+            format!("the interfaces are: {}", names.join(", ")),
+        )
+        .into()
     })
 }
 

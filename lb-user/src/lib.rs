@@ -4,7 +4,7 @@ pub mod api;
 pub mod bpf;
 pub mod cli;
 
-pub mod net;
-pub mod probe;
 mod daemon;
 mod decap;
+pub mod net;
+pub mod probe;

@@ -56,7 +56,14 @@ impl Layout {
         let slots = limits.backends.saturating_add(spare).saturating_add(1).min(MAX_SLOTS + 1);
         let buckets = (limits.flows / WAYS as u32).max(1).next_power_of_two();
         let units = limits.table_slots.div_ceil(REGION_UNIT).max(1);
-        Self { services: limits.services.max(1), slots, buckets, flow_tuples: limits.flow_tuples, units, cpus }
+        Self {
+            services: limits.services.max(1),
+            slots,
+            buckets,
+            flow_tuples: limits.flow_tuples,
+            units,
+            cpus,
+        }
     }
 
     /// The sizes as limits of the plan: all slots that there are, the spare ones too.

@@ -42,14 +42,23 @@ impl Attached {
     ///
     /// # Errors
     /// A foreign program on the interface is a conflict. With [`AttachMode::Native`] a driver that can't is an error.
-    pub fn new(program: &mut Xdp, interface: &Link, mode: AttachMode, pins: &Path, pin: bool) -> Result<Self> {
+    pub fn new(
+        program: &mut Xdp,
+        interface: &Link,
+        mode: AttachMode,
+        pins: &Path,
+        pin: bool,
+    ) -> Result<Self> {
         let path = pins.join(interface.index.to_string());
         if let Some(adopted) = Self::adopt(program, interface, mode, &path)? {
             return Ok(adopted);
         }
         if let Some(xdp) = &interface.xdp {
             bail!(ApiError::conflict(
-                format!("interface {} already runs an XDP program (id {}) that is not ours", interface.name, xdp.program_id),
+                format!(
+                    "interface {} already runs an XDP program (id {}) that is not ours",
+                    interface.name, xdp.program_id
+                ),
                 format!(
                     "see whose it is with `bpftool prog show id {}`; if another fairlead, stop it with `fairlead --instance NAME stop --detach`; \
                      else detach it with `ip link set dev {} xdp off`",
@@ -72,14 +81,18 @@ impl Attached {
         }
         let pinned = PinnedLink::from_pin(path).with_context(|| format!("cannot open {}", path.display()))?;
         let link = FdLink::from(pinned);
-        let alive = interface.xdp.as_ref().is_some_and(|xdp| link.info().is_ok_and(|info| info.program_id() == xdp.program_id));
+        let alive = interface
+            .xdp
+            .as_ref()
+            .is_some_and(|xdp| link.info().is_ok_and(|info| info.program_id() == xdp.program_id));
         let native = interface.xdp.as_ref().is_some_and(|xdp| xdp.native);
         if !alive || (mode == AttachMode::Native && !native) {
             tracing::warn!(interface = %interface.name, "the pinned link no longer fits the interface; attaching anew");
             std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
             return Ok(None);
         }
-        let link = XdpLink::try_from(link).map_err(|error| anyhow!("{} is no link of an XDP program: {error}", path.display()))?;
+        let link = XdpLink::try_from(link)
+            .map_err(|error| anyhow!("{} is no link of an XDP program: {error}", path.display()))?;
         program
             .attach_to_link(link)
             .with_context(|| format!("cannot replace the program on interface {}", interface.name))?;
@@ -133,7 +146,11 @@ impl Attached {
 }
 
 /// Native mode, and if the driver can't, generic mode with the reason, unless native was demanded.
-fn climb_down(program: &mut Xdp, interface: &Link, mode: AttachMode) -> Result<(FdLink, bool, Option<String>)> {
+fn climb_down(
+    program: &mut Xdp,
+    interface: &Link,
+    mode: AttachMode,
+) -> Result<(FdLink, bool, Option<String>)> {
     if mode != AttachMode::Generic {
         match attach(program, interface.index, XdpMode::Driver) {
             Ok(link) => return Ok((link, true, None)),
@@ -154,14 +171,19 @@ fn climb_down(program: &mut Xdp, interface: &Link, mode: AttachMode) -> Result<(
                 }
                 tracing::warn!(interface = %interface.name, %cause, "no native mode, falling back to generic");
                 let link = attach(program, interface.index, XdpMode::Skb).map_err(|error| {
-                    anyhow!("interface {} can run XDP in neither mode: {cause}; {}", interface.name, explain(&error))
+                    anyhow!(
+                        "interface {} can run XDP in neither mode: {cause}; {}",
+                        interface.name,
+                        explain(&error)
+                    )
                 })?;
                 return Ok((link, false, Some(cause)));
             }
         }
     }
-    let link = attach(program, interface.index, XdpMode::Skb)
-        .map_err(|error| anyhow!("interface {} cannot run XDP in generic mode: {}", interface.name, explain(&error)))?;
+    let link = attach(program, interface.index, XdpMode::Skb).map_err(|error| {
+        anyhow!("interface {} cannot run XDP in generic mode: {}", interface.name, explain(&error))
+    })?;
     Ok((link, false, Some("generic mode is configured".to_owned())))
 }
 
@@ -182,7 +204,9 @@ fn os_error(error: ProgramError) -> io::Error {
 fn explain(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EOPNOTSUPP) => "the driver does not support it".to_owned(),
-        Some(libc::EINVAL) => "the driver refuses it with the present MTU, queues or offloads (LRO?)".to_owned(),
+        Some(libc::EINVAL) => {
+            "the driver refuses it with the present MTU, queues or offloads (LRO?)".to_owned()
+        }
         Some(libc::EPERM) => "the rights CAP_BPF and CAP_NET_ADMIN are missing".to_owned(),
         Some(libc::ENOMEM) => "the driver has no memory for its queues".to_owned(),
         _ => error.to_string(),

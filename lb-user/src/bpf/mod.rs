@@ -9,4 +9,3 @@ pub mod tables;
 
 pub use layout::Layout;
 pub use tables::Tables;
-

@@ -51,7 +51,8 @@ impl Pins {
         make_sure_of_bpffs(pin_dir)?;
         let root = pin_dir.join(instance);
         for directory in [root.clone(), root.join("maps"), root.join("links")] {
-            fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+            fs::create_dir_all(&directory)
+                .with_context(|| format!("cannot create {}", directory.display()))?;
         }
         let directory = File::open(&root).with_context(|| format!("cannot open {}", root.display()))?;
         let lock = take_lock(directory, &root, instance)?;
@@ -98,7 +99,11 @@ impl Pins {
                 let wrong = self.mismatches(layout)?;
                 if !wrong.is_empty() {
                     bail!(ApiError::conflict(
-                        format!("the pinned maps in {} do not fit: {}", self.root.display(), wrong.join("; ")),
+                        format!(
+                            "the pinned maps in {} do not fit: {}",
+                            self.root.display(),
+                            wrong.join("; ")
+                        ),
                         format!("set [limits] back to what is in force, or {remedy}"),
                     ));
                 }
@@ -137,7 +142,10 @@ impl Pins {
             let found = (info.map_type()?, info.key_size(), info.value_size(), info.max_entries());
             let needed = (shape.kind, shape.key, shape.value, shape.entries);
             if found.3 != needed.3 && (found.0, found.1, found.2) == (needed.0, needed.1, needed.2) {
-                wrong.push(format!("{} has {} entries, the configuration needs {}", shape.name, found.3, needed.3));
+                wrong.push(format!(
+                    "{} has {} entries, the configuration needs {}",
+                    shape.name, found.3, needed.3
+                ));
             } else if found != needed {
                 wrong.push(format!("{} is {found:?} and should be {needed:?}", shape.name));
             }

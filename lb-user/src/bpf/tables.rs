@@ -54,7 +54,8 @@ impl Tables {
             let shape = layout.shapes().into_iter().find(|shape| shape.name == name);
             shape.map(|shape| shape.entries).ok_or_else(|| anyhow!("no map {name} in the layout"))
         };
-        let mut take = |name: &str| ebpf.take_map(name).ok_or_else(|| anyhow!("the BPF object has no map {name}"));
+        let mut take =
+            |name: &str| ebpf.take_map(name).ok_or_else(|| anyhow!("the BPF object has no map {name}"));
         macro_rules! array {
             ($name:literal) => {{
                 let Map::Array(map) = take($name)? else { return Err(anyhow!("map {} is no array", $name)) };
@@ -161,7 +162,9 @@ impl Tables {
                 }
                 fence(Ordering::Release);
             }
-            MapOp::StoreService { index, word } => self.services.word(*index as usize).store(word.0, Ordering::Release),
+            MapOp::StoreService { index, word } => {
+                self.services.word(*index as usize).store(word.0, Ordering::Release)
+            }
             MapOp::InsertService { key, index } => match key_bytes(key) {
                 KeyBytes::V4(key) => self.services4.insert(key, index, 0)?,
                 KeyBytes::V6(key) => self.services6.insert(key, index, 0)?,

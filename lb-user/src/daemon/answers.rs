@@ -14,8 +14,9 @@ use lb_core::plan::ServiceKey;
 
 use super::controller::Controller;
 use crate::api::types::{
-    AttachedMode, Backend, BackendList, ConfigReply, ConfigStatus, Counter, CounterKind, CounterList, FlowTableStatus,
-    Health, InterfaceStatus, LimitsStatus, Service, ServiceList, ServiceTable, ServicesSummary, SlotState, Status,
+    AttachedMode, Backend, BackendList, ConfigReply, ConfigStatus, Counter, CounterKind, CounterList,
+    FlowTableStatus, Health, InterfaceStatus, LimitsStatus, Service, ServiceList, ServiceTable,
+    ServicesSummary, SlotState, Status,
 };
 use crate::api::{ApiError, Timestamp};
 
@@ -110,30 +111,47 @@ impl Controller {
         changed_on_disk: bool,
     ) -> Vec<String> {
         let mut warnings: Vec<String> = self.loaded.warnings.iter().map(ToString::to_string).collect();
-        warnings.extend(self.apply_error.as_ref().map(|error| format!("the maps are not up to date: {error}")));
+        warnings
+            .extend(self.apply_error.as_ref().map(|error| format!("the maps are not up to date: {error}")));
         for interface in interfaces {
             let note = interface.note.as_deref().unwrap_or("no reason known");
             match interface.mode {
                 AttachedMode::Native => {}
-                AttachedMode::Generic => warnings.push(format!("interface {} runs in generic mode, which is slow: {note}", interface.name)),
-                AttachedMode::Detached => warnings.push(format!("interface {} is not attached: {note}", interface.name)),
+                AttachedMode::Generic => warnings.push(format!(
+                    "interface {} runs in generic mode, which is slow: {note}",
+                    interface.name
+                )),
+                AttachedMode::Detached => {
+                    warnings.push(format!("interface {} is not attached: {note}", interface.name))
+                }
             }
         }
         for service in services {
             if service.all_down {
-                warnings.push(format!("service {}: every checked backend is down ({})", service.name, service.when_all_down.word()));
+                warnings.push(format!(
+                    "service {}: every checked backend is down ({})",
+                    service.name,
+                    service.when_all_down.word()
+                ));
             } else if !service.serving {
                 warnings.push(format!("service {}: no backend takes new flows", service.name));
             }
         }
         let mut seen = std::collections::BTreeSet::new();
-        for backend in services.iter().flat_map(|service| &service.backends).filter(|backend| seen.insert(backend.address)) {
+        for backend in services
+            .iter()
+            .flat_map(|service| &service.backends)
+            .filter(|backend| seen.insert(backend.address))
+        {
             match self.resolved.get(&backend.address) {
                 None => warnings.push(format!("backend {}: no route; it gets no packets", backend.address)),
                 Some(hop) => {
                     let next = hop.gateway.unwrap_or(backend.address);
                     if hop.failed || hop.mac.is_none() {
-                        warnings.push(format!("backend {}: its next hop {next} does not answer ARP or neighbour discovery", backend.address));
+                        warnings.push(format!(
+                            "backend {}: its next hop {next} does not answer ARP or neighbour discovery",
+                            backend.address
+                        ));
                     }
                     if !self.attached.values().any(|attached| attached.ifindex == hop.ifindex) {
                         warnings.push(format!(
@@ -146,7 +164,10 @@ impl Controller {
             }
         }
         if flow_table.used_percent > FULL_PERCENT {
-            warnings.push(format!("the flow table is {} % full; raise `flows` under [limits]", flow_table.used_percent));
+            warnings.push(format!(
+                "the flow table is {} % full; raise `flows` under [limits]",
+                flow_table.used_percent
+            ));
         }
         if changed_on_disk {
             warnings.push("the configuration file differs from what is in force; put it in force with `fairlead config reload`".to_owned());
@@ -155,7 +176,9 @@ impl Controller {
     }
 
     pub(super) fn services(&self) -> ServiceList {
-        ServiceList { services: self.loaded.config.services.iter().map(|service| self.describe(service)).collect() }
+        ServiceList {
+            services: self.loaded.config.services.iter().map(|service| self.describe(service)).collect(),
+        }
     }
 
     pub(super) fn service(&self, name: &str) -> Result<Service, ApiError> {
@@ -172,8 +195,12 @@ impl Controller {
 
     pub(super) fn configured(&self, name: &str) -> Result<&config::Service, ApiError> {
         self.loaded.config.service(name).ok_or_else(|| {
-            let known: Vec<&str> = self.loaded.config.services.iter().map(|service| service.name.as_str()).collect();
-            ApiError::not_found(format!("there is no service \"{name}\""), format!("the services are: {}", known.join(", ")))
+            let known: Vec<&str> =
+                self.loaded.config.services.iter().map(|service| service.name.as_str()).collect();
+            ApiError::not_found(
+                format!("there is no service \"{name}\""),
+                format!("the services are: {}", known.join(", ")),
+            )
         })
     }
 
@@ -184,7 +211,9 @@ impl Controller {
             service.backends.iter().map(|backend| self.describe_backend(service, backend, &places)).collect();
         let counts = |backend: &&Backend| backend.state == AdminState::Enabled && backend.weight > 0;
         let mut counted = backends.iter().filter(counts).peekable();
-        let all_down = service.check.is_some() && counted.peek().is_some() && counted.all(|backend| backend.health.verdict == Verdict::Down);
+        let all_down = service.check.is_some()
+            && counted.peek().is_some()
+            && counted.all(|backend| backend.health.verdict == Verdict::Down);
         let word = self.actual.service(&key).map(|(_, word)| word).unwrap_or_default();
         Service {
             name: service.name.clone(),
@@ -215,10 +244,17 @@ impl Controller {
         places
     }
 
-    fn describe_backend(&self, service: &config::Service, backend: &config::Backend, places: &BTreeMap<u16, u32>) -> Backend {
+    fn describe_backend(
+        &self,
+        service: &config::Service,
+        backend: &config::Backend,
+        places: &BTreeMap<u16, u32>,
+    ) -> Backend {
         let key = ServiceKey::from(service);
         let slot = self.actual.slot_of(&key, backend.address);
-        let state = slot.and_then(|slot| self.actual.slots().find(|(number, ..)| *number == slot)).map(|(_, _, word)| word.state());
+        let state = slot
+            .and_then(|slot| self.actual.slots().find(|(number, ..)| *number == slot))
+            .map(|(_, _, word)| word.state());
         let traffic = slot.map(|slot| self.tables.slot_counter(slot)).unwrap_or_default();
         let share = slot.and_then(|slot| places.get(&slot)).copied().unwrap_or(0);
         let flows = slot.and_then(|slot| self.census.by_slot.get(usize::from(slot))).copied().unwrap_or(0);
@@ -259,8 +295,10 @@ impl Controller {
     pub(super) fn table(&self, name: &str) -> Result<ServiceTable, ApiError> {
         let service = self.configured(name)?;
         let table = self.actual.table(&ServiceKey::from(service)).unwrap_or_default();
-        let addresses: BTreeMap<u16, IpAddr> = self.actual.slots().map(|(slot, row, _)| (slot, row.address)).collect();
-        let mut backends: Vec<IpAddr> = table.iter().filter_map(|slot| addresses.get(slot)).copied().collect();
+        let addresses: BTreeMap<u16, IpAddr> =
+            self.actual.slots().map(|(slot, row, _)| (slot, row.address)).collect();
+        let mut backends: Vec<IpAddr> =
+            table.iter().filter_map(|slot| addresses.get(slot)).copied().collect();
         backends.sort_unstable();
         backends.dedup();
         let position = |slot: &u16| {
@@ -268,7 +306,8 @@ impl Controller {
             u16::try_from(at).ok()
         };
         let size = service.table_size.entries();
-        let table = if table.is_empty() { vec![None; size as usize] } else { table.iter().map(position).collect() };
+        let table =
+            if table.is_empty() { vec![None; size as usize] } else { table.iter().map(position).collect() };
         Ok(ServiceTable { size, table, backends })
     }
 
@@ -279,13 +318,20 @@ impl Controller {
             description: description.trim().to_owned(),
             packets: self.tables.counter(row),
         };
-        let verdicts = PacketVerdict::ALL
+        let verdicts = PacketVerdict::ALL.iter().map(|verdict| {
+            counter(
+                verdict.name(),
+                CounterKind::Verdict,
+                verdict.description(),
+                Outcome::Verdict(*verdict).row(),
+            )
+        });
+        let drops = DropReason::ALL.iter().map(|reason| {
+            counter(reason.name(), CounterKind::Drop, reason.description(), Outcome::Drop(*reason).row())
+        });
+        let events = Event::ALL
             .iter()
-            .map(|verdict| counter(verdict.name(), CounterKind::Verdict, verdict.description(), Outcome::Verdict(*verdict).row()));
-        let drops = DropReason::ALL
-            .iter()
-            .map(|reason| counter(reason.name(), CounterKind::Drop, reason.description(), Outcome::Drop(*reason).row()));
-        let events = Event::ALL.iter().map(|event| counter(event.name(), CounterKind::Event, event.description(), event.row()));
+            .map(|event| counter(event.name(), CounterKind::Event, event.description(), event.row()));
         CounterList { counters: verdicts.chain(drops).chain(events).collect() }
     }
 

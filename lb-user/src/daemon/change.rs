@@ -24,19 +24,26 @@ impl Controller {
         let path = self.options.config.clone();
         if self.changed_on_disk() {
             return Err(ApiError::conflict(
-                format!("{} was edited since it was loaded: the change would overwrite that, or be overwritten", path.display()),
+                format!(
+                    "{} was edited since it was loaded: the change would overwrite that, or be overwritten",
+                    path.display()
+                ),
                 "put the file in force first with `fairlead config reload`, then repeat the command",
             ));
         }
         let text = edit::apply(&self.loaded.text, change)?;
         let next = file::understand(&path, text, self.loaded.generation + 1)?;
-        let draft = Draft::write(&path, &next.text)
-            .map_err(|error| ApiError::internal(format!("{error:#}"), "free space, or mend the permissions of the directory"))?;
+        let draft = Draft::write(&path, &next.text).map_err(|error| {
+            ApiError::internal(format!("{error:#}"), "free space, or mend the permissions of the directory")
+        })?;
         let before = self.loaded.clone();
         self.put_in_force(next).await?;
         if let Err(error) = draft.publish() {
             self.undo(before).await;
-            return Err(ApiError::internal(format!("{error:#}; the change was undone"), "mend the file system and repeat the command"));
+            return Err(ApiError::internal(
+                format!("{error:#}; the change was undone"),
+                "mend the file system and repeat the command",
+            ));
         }
         tracing::info!(generation = self.loaded.generation, change = %change, "changed");
         Ok(self.changed(change.to_string()))
@@ -48,7 +55,8 @@ impl Controller {
     /// All problems of the file; the configuration in force stays.
     pub(super) async fn reload(&mut self) -> Result<ChangeReply, ApiError> {
         let path = self.options.config.clone();
-        let text = file::read(&path).map_err(|error| ApiError::internal(format!("{error:#}"), "mend the file and reload again"))?;
+        let text = file::read(&path)
+            .map_err(|error| ApiError::internal(format!("{error:#}"), "mend the file and reload again"))?;
         if text == self.loaded.text {
             return Ok(self.changed(format!("{} has not changed", path.display())));
         }
@@ -79,7 +87,9 @@ impl Controller {
         if !fixed.is_empty() {
             return Err(ApiError::invalid_config(&file, fixed));
         }
-        let facts = net::host_facts(&next.config).await.map_err(|error| ApiError::internal(format!("{error:#}"), ""))?;
+        let facts = net::host_facts(&next.config)
+            .await
+            .map_err(|error| ApiError::internal(format!("{error:#}"), ""))?;
         let problems = check_host(&next.config, &next.text, &facts);
         if !problems.is_empty() {
             return Err(ApiError::invalid_config(&file, problems));

@@ -63,19 +63,25 @@ impl Controller {
 
     /// When the trial ends on the wall clock.
     pub(super) fn trial_ends(&self) -> Option<Timestamp> {
-        self.trial.map(|deadline| Timestamp(SystemTime::now() + deadline.saturating_duration_since(Instant::now())))
+        self.trial
+            .map(|deadline| Timestamp(SystemTime::now() + deadline.saturating_duration_since(Instant::now())))
     }
 
     /// Ends the trial: the links are pinned and stay.
     pub(super) fn confirm(&mut self) -> Result<Done, ApiError> {
         if self.trial.take().is_none() {
-            return Err(ApiError::conflict("there is no trial to confirm", "start the daemon with --try to have one"));
+            return Err(ApiError::conflict(
+                "there is no trial to confirm",
+                "start the daemon with --try to have one",
+            ));
         }
         let Some(pins) = self.pins.as_ref().map(Pins::links) else {
             return Err(ApiError::internal("the daemon is detaching", ""));
         };
         for attached in self.attached.values_mut() {
-            attached.pin(&pins).map_err(|error| ApiError::internal(format!("{error:#}"), "free space on the BPF file system"))?;
+            attached.pin(&pins).map_err(|error| {
+                ApiError::internal(format!("{error:#}"), "free space on the BPF file system")
+            })?;
         }
         Ok(Done { message: "confirmed: the program stays attached".to_owned() })
     }
@@ -179,8 +185,13 @@ impl Controller {
     fn slot_facts(&self, marking: bool) -> Vec<Option<SlotFacts<'_>>> {
         let services: BTreeMap<u32, (ServiceKey, lb_common::ServiceWord)> =
             self.actual.services().map(|(key, index, word)| (index, (*key, word))).collect();
-        let idle: BTreeMap<ServiceKey, Idle> =
-            self.loaded.config.services.iter().map(|service| (ServiceKey::from(service), Idle::from(&service.timeouts))).collect();
+        let idle: BTreeMap<ServiceKey, Idle> = self
+            .loaded
+            .config
+            .services
+            .iter()
+            .map(|service| (ServiceKey::from(service), Idle::from(&service.timeouts)))
+            .collect();
         let mut facts = vec![None; self.tables.layout().slots as usize];
         for (slot, row, word) in self.actual.slots() {
             if word.state() == SlotState::Free {

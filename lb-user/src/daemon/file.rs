@@ -28,7 +28,9 @@ pub(super) struct Loaded {
 /// All problems of the text.
 pub(super) fn understand(path: &Path, text: String, generation: u64) -> Result<Loaded, ApiError> {
     match config::parse(&text) {
-        Ok(Checked { config, warnings }) => Ok(Loaded { text, config, warnings, generation, at: SystemTime::now() }),
+        Ok(Checked { config, warnings }) => {
+            Ok(Loaded { text, config, warnings, generation, at: SystemTime::now() })
+        }
         Err(problems) => Err(ApiError::invalid_config(&path.display().to_string(), problems)),
     }
 }
@@ -74,7 +76,8 @@ impl Draft {
     /// # Errors
     /// If the rename fails; the file is as it was then.
     pub(super) fn publish(self) -> Result<()> {
-        fs::rename(&self.temporary, &self.path).with_context(|| format!("cannot replace {}", self.path.display()))?;
+        fs::rename(&self.temporary, &self.path)
+            .with_context(|| format!("cannot replace {}", self.path.display()))?;
         if let Some(directory) = self.path.parent() {
             File::open(directory).and_then(|directory| directory.sync_all()).ok();
         }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 
+use lb_common::SlotState;
 use lb_common::flow::{FlowEntry, TICK_SHIFT, age};
 use lb_common::hash::{FlowHash, flow_hash};
 use lb_common::limits::WAYS;
 use lb_common::packet::{Family, Tuple};
 use lb_common::world::table_index;
-use lb_common::SlotState;
 use lb_core::config::{Protocol, Service};
 use lb_core::plan::ServiceKey;
 
@@ -27,7 +27,8 @@ struct SlotName<'c> {
 
 impl Controller {
     fn slot_names(&self) -> BTreeMap<u16, SlotName<'_>> {
-        let keys: BTreeMap<u32, ServiceKey> = self.actual.services().map(|(key, index, _)| (index, *key)).collect();
+        let keys: BTreeMap<u32, ServiceKey> =
+            self.actual.services().map(|(key, index, _)| (index, *key)).collect();
         let services: BTreeMap<ServiceKey, &Service> =
             self.loaded.config.services.iter().map(|service| (ServiceKey::from(service), service)).collect();
         let name = |(slot, row, word): (u16, &lb_common::backend::RowSpec, lb_common::BackendWord)| {
@@ -81,17 +82,30 @@ impl Controller {
     pub(super) fn lookup(&self, query: &LookupQuery) -> Result<FlowLookup, ApiError> {
         let LookupQuery { from, to, protocol } = query;
         if from.is_ipv4() != to.is_ipv4() {
-            return Err(ApiError::invalid(format!("{from} and {to} are not of one family"), "name two IPv4 or two IPv6 addresses"));
+            return Err(ApiError::invalid(
+                format!("{from} and {to} are not of one family"),
+                "name two IPv4 or two IPv6 addresses",
+            ));
         }
         let key = ServiceKey { vip: to.ip(), port: to.port(), protocol: *protocol };
-        let service = self.loaded.config.services.iter().find(|service| ServiceKey::from(*service) == key).ok_or_else(|| {
-            ApiError::not_found(format!("there is no service {key}"), "`fairlead service list` shows the services")
-        })?;
+        let service =
+            self.loaded.config.services.iter().find(|service| ServiceKey::from(*service) == key).ok_or_else(
+                || {
+                    ApiError::not_found(
+                        format!("there is no service {key}"),
+                        "`fairlead service list` shows the services",
+                    )
+                },
+            )?;
         let tuple = tuple_of(*from, *to, *protocol);
         let hash = flow_hash(&self.key, &tuple);
         let index = table_index(service.table_size.class(), hash.fingerprint());
         let names = self.slot_names();
-        let choice = self.actual.table(&key).and_then(|table| table.get(index as usize)).and_then(|slot| names.get(slot));
+        let choice = self
+            .actual
+            .table(&key)
+            .and_then(|table| table.get(index as usize))
+            .and_then(|slot| names.get(slot));
         let table_backend = choice.map(|name| name.backend);
         let found = self.entry(hash).and_then(|entry| Some((entry, names.get(&entry.slot())?)));
         let found = found.filter(|(_, name)| name.service.name == service.name);
@@ -104,7 +118,8 @@ impl Controller {
             Some(backend) => format!("the Maglev table names {backend} at index {index}"),
             None => format!("the Maglev table names no backend at index {index}: nothing serves"),
         });
-        let stays = found.as_ref().filter(|(_, name)| matches!(name.state, SlotState::Serving | SlotState::Draining));
+        let stays =
+            found.as_ref().filter(|(_, name)| matches!(name.state, SlotState::Serving | SlotState::Draining));
         let backend = stays.map(|(_, name)| name.backend).or(table_backend);
         explanation.push(match (stays, backend) {
             (Some((_, name)), _) => format!("its packets go to {}, where the entry keeps it", name.backend),
@@ -137,7 +152,11 @@ fn describe_entry(entry: FlowEntry, name: &SlotName<'_>) -> String {
         SlotState::Draining => "which drains: it keeps its flows",
         SlotState::Dead | SlotState::Free => "which is out of service: the next packet is picked anew",
     };
-    format!("the flow table has an entry ({state}, last packet {} s ago{exception}) to {}, {backend}", age_seconds(entry), name.backend)
+    format!(
+        "the flow table has an entry ({state}, last packet {} s ago{exception}) to {}, {backend}",
+        age_seconds(entry),
+        name.backend
+    )
 }
 
 fn state_of(entry: FlowEntry) -> FlowState {
@@ -230,7 +249,8 @@ mod tests {
     #[test]
     fn a_tuple_survives_the_map_and_gives_back_its_ends() {
         for (from, to) in [("10.1.2.3:4567", "192.0.2.1:80"), ("[2001:db8::5]:999", "[fd00::1]:53")] {
-            let (from, to): (SocketAddr, SocketAddr) = (from.parse().expect("address"), to.parse().expect("address"));
+            let (from, to): (SocketAddr, SocketAddr) =
+                (from.parse().expect("address"), to.parse().expect("address"));
             let tuple = tuple_of(from, to, Protocol::Udp);
             // SAFETY: forty octets without padding, read as five words.
             let words: [u64; 5] = unsafe { std::mem::transmute_copy(&tuple) };

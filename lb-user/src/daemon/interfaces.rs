@@ -17,10 +17,15 @@ use crate::net::Link;
 pub(super) fn check_positions(links: &[&Link]) -> Result<()> {
     for (at, first) in links.iter().enumerate() {
         for second in &links[at + 1..] {
-            if EgressRow::position(first.index) == EgressRow::position(second.index) && first.index != second.index {
+            if EgressRow::position(first.index) == EgressRow::position(second.index)
+                && first.index != second.index
+            {
                 bail!(
                     "the indexes of interfaces {} ({}) and {} ({}) are equal modulo 4096; re-create one of them",
-                    first.name, first.index, second.name, second.index
+                    first.name,
+                    first.index,
+                    second.name,
+                    second.index
                 );
             }
         }
@@ -80,14 +85,20 @@ impl Controller {
                 }
             }
         }
-        for interface in interfaces.iter().filter(|interface| !self.attached.contains_key(&interface.name)).collect::<Vec<_>>() {
+        for interface in interfaces
+            .iter()
+            .filter(|interface| !self.attached.contains_key(&interface.name))
+            .collect::<Vec<_>>()
+        {
             match self.attach(interface) {
                 Ok(()) => {
                     self.attach_errors.remove(&interface.name);
                 }
                 Err(error) => {
                     let error = format!("{error:#}");
-                    if self.attach_errors.insert(interface.name.clone(), error.clone()).as_ref() != Some(&error) {
+                    if self.attach_errors.insert(interface.name.clone(), error.clone()).as_ref()
+                        != Some(&error)
+                    {
                         tracing::error!(interface = %interface.name, %error, "cannot attach");
                     }
                 }

@@ -27,7 +27,9 @@ pub(super) fn load_or_create(directory: &Path) -> Result<[u64; 2]> {
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
     let mut bytes = [0; 16];
-    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("cannot read /dev/urandom")?;
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .context("cannot read /dev/urandom")?;
     let bits = u128::from_ne_bytes(bytes);
     let seed = split(bits);
     save(directory, seed)?;
@@ -39,7 +41,8 @@ pub(super) fn load_or_create(directory: &Path) -> Result<[u64; 2]> {
 /// # Errors
 /// If the directory can't be written to.
 pub(super) fn save(directory: &Path, seed: [u64; 2]) -> Result<()> {
-    fs::create_dir_all(directory).with_context(|| format!("cannot create {}; name another with --state-dir", directory.display()))?;
+    fs::create_dir_all(directory)
+        .with_context(|| format!("cannot create {}; name another with --state-dir", directory.display()))?;
     let path = directory.join("hash-seed");
     let temporary = directory.join("hash-seed.new");
     let mut file = OpenOptions::new()

@@ -126,7 +126,8 @@ impl Controller {
     /// Fills the maps and attaches.
     async fn go(&mut self, fresh: bool) -> Result<()> {
         let config = self.loaded.config.clone();
-        let wanted: Vec<_> = config.interfaces.iter().filter_map(|interface| self.link(&interface.name)).collect();
+        let wanted: Vec<_> =
+            config.interfaces.iter().filter_map(|interface| self.link(&interface.name)).collect();
         interfaces::check_positions(&wanted)?;
         self.publish_interfaces();
         self.prober.configure(Instant::now().into_std(), &config);
@@ -202,7 +203,8 @@ fn check_rights() -> Result<()> {
     let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let bits = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(u64::MAX);
-    let missing: Vec<&str> = CAPABILITIES.iter().filter(|(bit, _)| bits & (1 << bit) == 0).map(|(_, name)| *name).collect();
+    let missing: Vec<&str> =
+        CAPABILITIES.iter().filter(|(bit, _)| bits & (1 << bit) == 0).map(|(_, name)| *name).collect();
     if !missing.is_empty() {
         bail!("fairlead run needs {}: run it as root, for instance with sudo", missing.join(", "));
     }
@@ -211,6 +213,7 @@ fn check_rights() -> Result<()> {
 
 /// CPUs that may ever be online: per-CPU rows are needed for all of them.
 fn possible_cpus() -> Result<u32> {
-    let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow::Error::from(error).context(format!("cannot read {path}")))?;
+    let cpus = aya::util::nr_cpus()
+        .map_err(|(path, error)| anyhow::Error::from(error).context(format!("cannot read {path}")))?;
     u32::try_from(cpus).context("too many CPUs")
 }

@@ -31,7 +31,8 @@ pub(super) struct SlotFacts<'t> {
 /// The present tick of the flow table.
 pub(super) fn now() -> u16 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
-        let nanoseconds = u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap_or(0);
+        let nanoseconds = u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000
+            + u64::try_from(time.tv_nsec()).unwrap_or(0);
         tick_of(nanoseconds)
     })
 }

@@ -32,6 +32,7 @@ mod process;
 mod topology;
 pub mod udp;
 mod wait;
+mod xdp_pass;
 
 pub use binaries::{binary, use_folder};
 pub use decap::Decap;

@@ -3,7 +3,7 @@
 use super::leftover::{self, KEPT, LabName};
 use super::netns::Namespace;
 use super::plan::{self, MAX_IN_ROW, PREFIX4, PREFIX6, Row};
-use super::{fairlead, interrupt};
+use super::{fairlead, interrupt, xdp_pass};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -121,8 +121,9 @@ impl Builder {
         let backends = backends.collect::<Result<Vec<_>>>()?;
         self.prepare_client(&client, &balancers)?;
         for balancer in &balancers {
-            // What XDP sends out of the balancer's device is received by the bridge port, and only with GRO on.
-            bridge.features(&balancer.role, &["gro", "on"])?;
+            fairlead::mount_bpffs()?;
+            let scratch = Path::new(leftover::BPFFS).join(format!("{name}-pass"));
+            xdp_pass::attach(&bridge, &balancer.role, &scratch)?;
         }
         for backend in &backends {
             self.prepare_backend(backend)?;
