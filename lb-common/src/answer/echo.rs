@@ -51,13 +51,19 @@ fn reply4<W: World>(world: &W, packet: &Packet, at: usize) -> Option<bool> {
     let new_ttl = u16::from_ne_bytes([super::TTL, protocol]);
     let check: u16 = world.load(network.wrapping_add(10))?;
     let icmp_check: u16 = world.load(at.wrapping_add(2))?;
+    // An update (RFC 1624) gives zero for a message of zeroes alone, of which the checksum is all ones; in any other
+    // message the two are the same number.
+    let reply_check = match checksum::update(icmp_check, REQUEST_WORD4, 0) {
+        0 => u16::MAX,
+        check => check,
+    };
     Some(
         world.store(ttl_at, new_ttl)
             && world.store(network.wrapping_add(10), checksum::update(check, ttl_word, new_ttl))
             && world.store(network.wrapping_add(12), destination)
             && world.store(network.wrapping_add(16), source)
             && world.store(at, 0u16)
-            && world.store(at.wrapping_add(2), checksum::update(icmp_check, REQUEST_WORD4, 0)),
+            && world.store(at.wrapping_add(2), reply_check),
     )
 }
 

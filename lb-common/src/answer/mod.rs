@@ -17,6 +17,9 @@ use crate::world::World;
 /// TTL and hop limit of what the balancer sends itself.
 const TTL: u8 = 64;
 
+/// Header of every message that has to do with a VIP.
+const ICMP_BYTES: usize = 8;
+
 const ECHO_REQUEST4: u8 = 8;
 const ECHO_REQUEST6: u8 = 128;
 const SOLICITATION: u8 = 135;
@@ -46,6 +49,10 @@ pub fn icmp<W: World>(
     packet: &Packet,
     vip: VipRow,
 ) -> Result<Verdict, DropReason> {
+    // By the packet's own length: what padding or a longer frame holds behind it is no message.
+    if packet.transport.wrapping_add(ICMP_BYTES) > packet.network.wrapping_add(packet.bytes) {
+        return Err(DropReason::Malformed);
+    }
     let kind: u8 = world.load(packet.transport).ok_or(DropReason::Malformed)?;
     match (packet.tuple.family, kind) {
         (Family::V4, ECHO_REQUEST4) | (Family::V6, ECHO_REQUEST6) => echo::request(world, own, packet, vip),

@@ -10,6 +10,8 @@ use crate::world::World;
 /// Type, code, checksum, flags, target, and the option with our MAC.
 const ADVERTISEMENT_BYTES: usize = 32;
 const HOP_LIMIT: u8 = 255;
+/// Type and code; any other code is invalid.
+const SOLICITATION_WORD: u16 = u16::from_ne_bytes([super::SOLICITATION, 0]);
 const TARGET: usize = 8;
 const OPTION: usize = 24;
 const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
@@ -32,6 +34,9 @@ fn answer<W: World>(world: &W, own: &EgressRow, packet: &Packet) -> Option<Verdi
         || at != network.wrapping_add(IPV6_BYTES)
         || packet.bytes < IPV6_BYTES.wrapping_add(OPTION)
     {
+        return None;
+    }
+    if world.load::<u16>(at)? != SOLICITATION_WORD {
         return None;
     }
     let target: [u32; 4] = world.load(at.wrapping_add(TARGET))?;

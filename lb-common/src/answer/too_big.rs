@@ -1,8 +1,8 @@
 //! "Fragmentation needed" (RFC 792, RFC 1191) and "packet too big" (RFC 4443 section 3.2) for a packet that does not fit
 //! once encapsulated. The source is the VIP: the sender knows it, and filters against spoofing let it through.
 
-use super::TTL;
 use super::nd::pseudo_sum;
+use super::{ICMP_BYTES, TTL};
 use crate::checksum;
 use crate::egress::EgressRow;
 use crate::limits::QUOTED_BYTES;
@@ -12,7 +12,6 @@ use crate::rewrite::{address_to, move_tags};
 use crate::world::World;
 
 const IPV4_BYTES: usize = 20;
-const ICMP_BYTES: usize = 8;
 
 /// Replaces the frame by an answer to its sender that quotes the packet's first [`QUOTED_BYTES`] bytes and says that
 /// `fits` bytes would fit.
