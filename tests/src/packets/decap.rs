@@ -32,7 +32,7 @@ impl HostDecap {
         (outcome, world.frame.frame())
     }
 
-    fn from(&self, address: IpAddr) -> bool {
+    fn trusts(&self, address: IpAddr) -> bool {
         self.setup.from.iter().any(|(net, prefix)| shares_prefix(*net, address, *prefix))
     }
 }
@@ -59,12 +59,12 @@ fn v6(address: &[u32; 4]) -> IpAddr {
 }
 
 impl DecapWorld for HostDecap {
-    fn from_balancer4(&self, address: u32) -> bool {
-        self.from(v4(address))
+    fn is_balancer4(&self, address: u32) -> bool {
+        self.trusts(v4(address))
     }
 
-    fn from_balancer6(&self, address: &[u32; 4]) -> bool {
-        self.from(v6(address))
+    fn is_balancer6(&self, address: &[u32; 4]) -> bool {
+        self.trusts(v6(address))
     }
 
     fn vip4(&self, address: u32) -> bool {

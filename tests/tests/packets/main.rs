@@ -1,0 +1,20 @@
+//! Packets in, packets out: every case goes through the loaded BPF program and through the same journey in plain memory,
+//! and what became of the frame, what was counted and every byte must agree with the expectation and with each other.
+
+mod both;
+mod comparison;
+mod cost;
+mod decap;
+mod echo;
+mod eviction;
+mod fixture;
+mod flows;
+mod forward;
+mod headers;
+mod kernel;
+mod link;
+mod neighbours;
+mod properties;
+mod refused;
+mod too_big;
+mod two_cpus;

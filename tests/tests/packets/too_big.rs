@@ -1,0 +1,140 @@
+//! What does not fit the egress MTU once encapsulated.
+
+use fairlead_tests::packets::client::{ACK, pattern};
+use fairlead_tests::packets::extension::Extension::HopByHop;
+use fairlead_tests::packets::wire::Tag;
+use fairlead_tests::packets::{Client, icmp};
+
+use crate::both::{Case, check, dropped, sent};
+use crate::fixture::{L2_VIP4, L2_VIP6, VIP4, VIP6, forwarded, ordinary, to, to_port};
+
+/// Octets of the packet that are quoted.
+const QUOTED: usize = 128;
+
+fn told(name: &str, packet: &Client, fits: u16) -> Case {
+    let answer = icmp::too_big(packet.from, packet.to, &packet.packet(), QUOTED, fits);
+    sent(name, packet.frame(), "answered_too_big", packet.answered(&answer))
+}
+
+#[test]
+fn the_largest_packet_that_fits_goes_and_one_octet_more_is_answered() {
+    for mtu in [576, 1_280, 1_500, 9_000] {
+        let mut setup = ordinary();
+        setup.egress[0].mtu = mtu;
+        let mut cases = Vec::new();
+        for (vip, slot, overhead) in [(VIP4, 1, 20), (VIP6, 3, 40)] {
+            let fits = mtu as u16 - overhead;
+            let most = to(vip).tcp(ACK, 0).sized(usize::from(fits));
+            let expected = forwarded(&setup, &most, slot);
+            cases.push(sent(format!("{fits} to {vip}"), most.frame(), "forwarded", expected));
+            for more in [1, 2, 3, 20, 40] {
+                let packet = to(vip).tcp(ACK, 0).sized(usize::from(fits + more));
+                cases.push(told(&format!("{fits} and {more} to {vip}"), &packet, fits));
+            }
+        }
+        check(&setup, cases);
+    }
+}
+
+#[test]
+fn padding_makes_no_packet_too_big() {
+    let setup = ordinary();
+    let mut cases = Vec::new();
+    for (vip, slot, fits) in [(VIP4, 1, 1_480), (VIP6, 3, 1_460)] {
+        let packet = to(vip).sized(fits).with(|packet| packet.padding = vec![0; 40]);
+        let expected = forwarded(&setup, &packet, slot);
+        cases.push(sent(vip, packet.frame(), "forwarded", expected));
+    }
+    check(&setup, cases);
+}
+
+#[test]
+fn the_answer_keeps_the_vlan_tags() {
+    let stacks = [vec![Tag::Customer(0x6123)], vec![Tag::Service(0x0fff), Tag::Customer(0x1001)]];
+    let mut cases = Vec::new();
+    for tags in stacks {
+        for (vip, fits) in [(VIP4, 1_480), (VIP6, 1_460)] {
+            let packet = to(vip).sized(1_500).with(|packet| packet.tags = tags.clone());
+            cases.push(told(&format!("{tags:?} to {vip}"), &packet, fits));
+        }
+    }
+    check(&ordinary(), cases);
+}
+
+#[test]
+fn the_answer_quotes_options_and_extension_headers_too() {
+    let options = to(VIP4).with(|packet| packet.options = vec![1; 40]).sized(1_500);
+    let extended = to(VIP6).with(|packet| packet.extensions = vec![HopByHop(2)]).sized(1_500);
+    let datagram = to_port(VIP4, 53).udp(0).sized(1_500);
+    let fragmentable = to(VIP4).sized(1_500).with(|packet| packet.fragment = 0);
+    let forbidden = to(VIP4).sized(1_500).with(|packet| packet.fragment = 0x4000);
+    let cases = vec![
+        told("IPv4 options", &options, 1_480),
+        told("an extension header", &extended, 1_460),
+        told("UDP", &datagram, 1_480),
+        told("without DF", &fragmentable, 1_480),
+        told("with DF", &forbidden, 1_480),
+    ];
+    check(&ordinary(), cases);
+}
+
+#[test]
+fn the_checksum_holds_whatever_is_quoted() {
+    let mut cases = Vec::new();
+    for (vip, fits) in [(VIP4, 1_480), (VIP6, 1_460)] {
+        for (name, data) in
+            [("zeroes", vec![0; 1_460]), ("ones", vec![0xff; 1_460]), ("a pattern", pattern(1_460))]
+        {
+            for port in [0, 1, 40_000, 65_535] {
+                let packet = to(vip).tcp(ACK, 0).port(port).with(|packet| packet.data = data.clone());
+                cases.push(told(&format!("{name} from {port} to {vip}"), &packet, fits));
+            }
+        }
+    }
+    check(&ordinary(), cases);
+}
+
+#[test]
+fn a_frame_of_several_buffers_is_answered() {
+    let mut setup = ordinary();
+    setup.egress[0].mtu = 5_000;
+    let mut cases = Vec::new();
+    for (vip, fits) in [(VIP4, 4_980), (VIP6, 4_960)] {
+        for bytes in [4_981, 6_000, 9_000] {
+            cases.push(told(&format!("{bytes} to {vip}"), &to(vip).sized(bytes), fits));
+        }
+    }
+    check(&setup, cases);
+}
+
+#[test]
+fn l2_adds_nothing_and_so_answers_nothing() {
+    let setup = ordinary();
+    let mut cases = Vec::new();
+    for (vip, slot) in [(L2_VIP4, 5), (L2_VIP6, 6)] {
+        let packet = to(vip).sized(1_500);
+        let expected = forwarded(&setup, &packet, slot);
+        cases.push(sent(vip, packet.frame(), "forwarded", expected));
+    }
+    check(&setup, cases);
+}
+
+#[test]
+fn a_packet_shorter_than_the_quote_is_dropped() {
+    let mut setup = ordinary();
+    setup.egress[0].mtu = 100;
+    let mut cases = Vec::new();
+    for (vip, fits) in [(VIP4, 80), (VIP6, 60)] {
+        for bytes in [fits + 1, 127] {
+            cases.push(dropped(format!("{bytes} to {vip}"), to(vip).sized(bytes.into()).frame(), "too_big"));
+        }
+        cases.push(told(&format!("128 to {vip}"), &to(vip).sized(128), fits));
+    }
+    check(&setup, cases);
+}
+
+#[test]
+fn a_last_hop_is_told_nothing() {
+    let frame = to(VIP4).sized(1_500).with(|packet| packet.ttl = 1).frame();
+    check(&ordinary(), vec![dropped("TTL 1", frame, "ttl_expired")]);
+}
