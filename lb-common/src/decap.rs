@@ -57,9 +57,9 @@ impl DecapOutcome {
 /// What decapsulation asks of the world around it.
 pub trait DecapWorld: PacketEdit {
     /// Whether a balancer sends from this address.
-    fn from_balancer4(&self, address: u32) -> bool;
+    fn is_balancer4(&self, address: u32) -> bool;
     /// Whether a balancer sends from this address.
-    fn from_balancer6(&self, address: &[u32; 4]) -> bool;
+    fn is_balancer6(&self, address: &[u32; 4]) -> bool;
     /// Whether this is a VIP of the backend.
     fn vip4(&self, address: u32) -> bool;
     /// Whether this is a VIP of the backend.
@@ -87,11 +87,11 @@ fn strip<W: DecapWorld>(world: &W) -> Option<DecapOutcome> {
             if outer.vihl != 0x45 || u16::from_ne_bytes(outer.frags) & 0x3fffu16.to_be() != 0 {
                 return None;
             }
-            (outer.proto, world.from_balancer4(u32::from_ne_bytes(outer.src_addr)), 20usize)
+            (outer.proto, world.is_balancer4(u32::from_ne_bytes(outer.src_addr)), 20usize)
         }
         ethertype::IPV6 => {
             let outer: Ipv6Hdr = world.load(at)?;
-            (outer.next_hdr, world.from_balancer6(&words(outer.src_addr)), 40usize)
+            (outer.next_hdr, world.is_balancer6(&words(outer.src_addr)), 40usize)
         }
         _ => return None,
     };

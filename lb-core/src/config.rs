@@ -40,5 +40,14 @@ pub fn parse(text: &str) -> Result<Checked, Vec<Problem>> {
     if notes.is_clean() { Ok(Checked { config, warnings }) } else { Err(notes.into_problems()) }
 }
 
+/// What can be read of a file that [`parse`] refuses, with placeholders for the rest; `None` if it is not TOML.
+///
+/// Good for nothing but [`check_host`], which passes over placeholders: so that whoever corrects the file hears of
+/// everything at once.
+#[must_use]
+pub fn readable_part(text: &str) -> Option<Config> {
+    walk::walk(text, &mut problem::Notes::new(text))
+}
+
 #[cfg(test)]
 mod tests;

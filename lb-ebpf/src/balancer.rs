@@ -21,6 +21,9 @@ use crate::atomic::{behind, compare_exchange};
 use crate::frame::Frame;
 use crate::maps;
 
+/// Table entries of one map value, as a power of two.
+const VALUE_SHIFT: u32 = TABLE_ENTRIES_PER_VALUE.trailing_zeros();
+
 /// One run of the balancer program.
 pub struct Balancer<'c> {
     frame: Frame<'c>,
@@ -116,7 +119,7 @@ impl Steering for Maps {
     #[inline(always)]
     fn table_slot(&self, first_entry: u32, index: u32) -> u16 {
         let at = first_entry.wrapping_add(index);
-        let Some(value) = maps::MAGLEV.get_ptr(at / TABLE_ENTRIES_PER_VALUE as u32) else { return 0 };
+        let Some(value) = maps::MAGLEV.get_ptr(at >> VALUE_SHIFT) else { return 0 };
         let within = at as usize & (TABLE_ENTRIES_PER_VALUE - 1);
         // SAFETY: `within` is below the number of entries of a value.
         let place = unsafe { value.cast::<u16>().add(within) };
@@ -176,9 +179,12 @@ impl Steering for Maps {
 
 /// [`pick`] as a global function of the program: the verifier looks at it once, whatever the packet. The arguments are
 /// what fits registers: service index and signals in `index`, and the service's word.
+///
+/// # Safety
+/// `tuple` is null or points to a tuple.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn fairlead_pick(tuple: *const Tuple, index: u64, word: u64) -> u64 {
+pub unsafe extern "C" fn fairlead_pick(tuple: *const Tuple, index: u64, word: u64) -> u64 {
     // SAFETY: the caller passes the address of a tuple; the verifier checks its size, and wants to see the check for null.
     let Some(tuple) = (unsafe { tuple.as_ref() }) else { return 0 };
     let service = Service { index: index as u32, word: ServiceWord(word) };
@@ -218,7 +224,7 @@ impl World for Balancer<'_> {
     #[inline(always)]
     fn vip4(&self, address: u32) -> Option<VipRow> {
         // SAFETY: eight aligned bytes; user space writes them once, before it inserts the key.
-        unsafe { maps::VIPS4.get(&address) }.copied()
+        unsafe { maps::VIPS4.get(address) }.copied()
     }
 
     #[inline(always)]
@@ -263,6 +269,7 @@ impl World for Balancer<'_> {
     #[inline(always)]
     fn pick(&self, tuple: &Tuple, signals: Signals, service: Service) -> Pick {
         let index = u64::from(service.index) | (u64::from(signals.0) << 32);
-        Pick(fairlead_pick(tuple, index, service.word.0))
+        // SAFETY: a reference is the address of a tuple.
+        Pick(unsafe { fairlead_pick(tuple, index, service.word.0) })
     }
 }

@@ -79,18 +79,18 @@ impl PacketEdit for Decapsulator<'_> {
 
 impl DecapWorld for Decapsulator<'_> {
     #[inline(always)]
-    fn from_balancer4(&self, address: u32) -> bool {
+    fn is_balancer4(&self, address: u32) -> bool {
         maps::DECAP_FROM4.get(&Aligned::new(32, address).key).is_some()
     }
 
     #[inline(always)]
-    fn from_balancer6(&self, address: &[u32; 4]) -> bool {
+    fn is_balancer6(&self, address: &[u32; 4]) -> bool {
         maps::DECAP_FROM6.get(&Aligned::new(128, *address).key).is_some()
     }
 
     #[inline(always)]
     fn vip4(&self, address: u32) -> bool {
-        maps::DECAP_VIPS4.get_ptr(&address).is_some()
+        maps::DECAP_VIPS4.get_ptr(address).is_some()
     }
 
     #[inline(always)]

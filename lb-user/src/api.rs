@@ -1,6 +1,6 @@
 //! The HTTP/JSON API of the daemon on its Unix socket, both ends of it.
 //!
-//! [`serve`](server::serve) turns requests into [`Command`]s for the daemon; [`Client`] is what the command line uses.
+//! [`serve`] turns requests into [`Command`]s for the daemon; [`Client`] is what the command line uses.
 
 pub mod client;
 pub mod command;

@@ -118,17 +118,17 @@ pub fn run(
         }
     };
     let format = cli.global.output;
-    match execute(cli, out, err) {
+    match execute(cli, out) {
         Ok(code) => code,
         Err(error) => failure::report(&error, format, err),
     }
 }
 
-fn execute(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<u8> {
+fn execute(cli: Cli, out: &mut dyn Write) -> anyhow::Result<u8> {
     if let Some(netns) = cli.command.netns() {
         netns::enter(netns)?;
     }
-    let mut session = Session::new(&cli.global, out, err);
+    let mut session = Session::new(&cli.global, out);
     match cli.command {
         Command::Run(args) => run::execute(args, &cli.global)?,
         Command::Status => status::execute(&mut session)?,
@@ -138,7 +138,7 @@ fn execute(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result
         Command::Counters(args) => counters::execute(args, &mut session)?,
         Command::Config(command) => return config::execute(command, &mut session),
         Command::Confirm => daemon::confirm(&mut session)?,
-        Command::Stop(args) => daemon::stop(args, &mut session)?,
+        Command::Stop(args) => daemon::stop(args, &cli.global, &mut session)?,
         Command::Decap(command) => decap::execute(command, &mut session)?,
     }
     Ok(EXIT_OK)

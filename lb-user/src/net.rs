@@ -2,6 +2,7 @@
 //!
 //! Everything here speaks about the network namespace the calling thread is in.
 
+mod check;
 mod connection;
 mod facts;
 mod hops;
@@ -11,6 +12,7 @@ mod network;
 mod route;
 mod watch;
 
+pub use check::{check_here, check_here_blocking};
 pub use facts::{host_facts, host_facts_blocking};
 pub use link::{Link, XdpAttachment};
 pub use network::{Network, Resolved};

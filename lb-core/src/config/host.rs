@@ -43,15 +43,15 @@ pub struct RouteFact {
     pub source: Option<IpAddr>,
 }
 
-/// Compares a configuration that [`super::parse`] accepted with the machine; `text` is only used for line numbers.
+/// Compares a configuration, or the [`super::readable_part`] of one, with the machine; `text` is what it was read from.
 ///
 /// Empty if the configuration can be put in force here.
 #[must_use]
 pub fn check_host(config: &Config, text: &str, facts: &HostFacts) -> Vec<Problem> {
     let mut notes = Notes::new(text);
-    // Only for the lines: the text may even be a different one, then problems carry no or the old lines.
+    // For the lines, and to know which values are placeholders.
     let _ = walk::walk(text, &mut notes);
-    let mut notes = notes.with_lines_only();
+    let mut notes = notes.without_problems();
     interfaces(config, facts, &mut notes);
     let own: BTreeMap<IpAddr, &str> = facts
         .interfaces
@@ -59,16 +59,20 @@ pub fn check_host(config: &Config, text: &str, facts: &HostFacts) -> Vec<Problem
         .flat_map(|(name, interface)| interface.addresses.iter().map(|address| (*address, name.as_str())))
         .collect();
     for (i, service) in config.services.iter().enumerate() {
-        if let Some(interface) = own.get(&service.vip) {
+        let vip_key = format!("service[{i}].vip");
+        if let Some(interface) = own.get(&service.vip).filter(|_| notes.is_good(&vip_key)) {
             let reason = format!("{} is the balancer's own address, on {interface}", service.vip);
             let remedy = format!(
                 "remove it there (ip address del {} dev {interface}): the program answers for VIPs",
                 service.vip
             );
-            notes.problem(&format!("service[{i}].vip"), reason, remedy);
+            notes.problem(&vip_key, reason, remedy);
         }
         for (j, backend) in service.backends.iter().enumerate() {
             let key = format!("service[{i}].backend[{j}].address");
+            if !notes.is_good(&key) {
+                continue;
+            }
             if let Some(interface) = own.get(&backend.address) {
                 let reason = format!("{} is the balancer's own address, on {interface}", backend.address);
                 notes.problem(&key, reason, "write the address of another machine");
@@ -84,6 +88,7 @@ fn interfaces(config: &Config, facts: &HostFacts, notes: &mut Notes) {
     for (i, interface) in config.interfaces.iter().enumerate() {
         let key = format!("interface[{i}].name");
         match facts.interfaces.get(&interface.name) {
+            None if !notes.is_good(&key) => {}
             None => {
                 let known: Vec<&str> = facts.interfaces.keys().map(String::as_str).collect();
                 let reason = format!("there is no interface {}", interface.name);

@@ -93,9 +93,9 @@ impl Notes {
         Problem { line: self.line_of(key), key: key.to_owned(), reason: reason.into(), remedy: remedy.into() }
     }
 
-    /// The same lines, with nothing noted yet.
-    pub(super) fn with_lines_only(self) -> Self {
-        Self { bad: BTreeSet::new(), problems: Vec::new(), ..self }
+    /// The same lines and the same unusable values, with nothing noted yet.
+    pub(super) fn without_problems(self) -> Self {
+        Self { problems: Vec::new(), ..self }
     }
 
     pub(super) fn is_clean(&self) -> bool {

@@ -108,7 +108,11 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BindEr
     move |source| BindError::Io { action, path, source }
 }
 
-fn remove_stale(path: &Path) -> Result<(), BindError> {
+/// Removes a socket that nobody listens on any more.
+///
+/// # Errors
+/// A daemon answers on it, it is no socket, or it cannot be removed.
+pub(crate) fn remove_stale(path: &Path) -> Result<(), BindError> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed("look at", path)(error)),

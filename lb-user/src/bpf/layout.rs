@@ -1,4 +1,5 @@
 //! How large the maps are, and what a pinned map must look like to be used again.
+#![expect(clippy::cast_possible_truncation, reason = "sizes of map rows are small numbers")]
 
 use aya::maps::MapType;
 use lb_common::backend::BackendRow;

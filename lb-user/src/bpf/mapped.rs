@@ -43,7 +43,7 @@ impl<T: Row> Mapped<T> {
     /// # Errors
     /// If the kernel refuses, for instance because the map is not mappable or smaller.
     pub fn new(map: impl AsFd, entries: u32) -> Result<Self> {
-        ensure!(size_of::<T>() % 8 == 0, "array values are rounded up to eight bytes");
+        ensure!(size_of::<T>().is_multiple_of(8), "array values are rounded up to eight bytes");
         let entries = entries as usize;
         let memory = MmapOptions::new()
             .len(entries * size_of::<T>())

@@ -85,7 +85,7 @@ impl Pins {
                 self.remove_all()?;
                 fs::create_dir_all(self.maps())?;
                 fs::create_dir_all(self.links())?;
-                return Ok(Found::Nothing);
+                Ok(Found::Nothing)
             }
             Some(meta) if meta.abi != ABI_VERSION => bail!(ApiError::conflict(
                 format!(

@@ -98,21 +98,15 @@ struct CheckReport {
 fn check(file: &Path, offline: bool, session: &mut Session<'_>) -> anyhow::Result<u8> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let name = file.display().to_string();
-    let parsed = config::parse(&text);
-    let (problems, warnings, counted) = match parsed {
+    let checked = if offline { config::parse(&text) } else { check_here(&text)? };
+    let (problems, warnings, counted) = match checked {
         Err(problems) => (problems, Vec::new(), String::new()),
-        Ok(Checked { config, warnings }) => {
-            let problems = if offline { Vec::new() } else { host_problems(&config, &text)? };
-            (problems, warnings, contents(&config))
-        }
+        Ok(Checked { config, warnings }) => (Vec::new(), warnings, contents(&config)),
     };
     if problems.is_empty() || session.format() == Format::Json {
         let report = CheckReport { ok: problems.is_empty(), file: name, problems, warnings };
         session.print_value(&report, |report| good(report, &counted))?;
         return Ok(if report.ok { EXIT_OK } else { EXIT_INVALID_CONFIG });
-    }
-    for warning in &warnings {
-        session.remark(&format!("warning: {warning}"));
     }
     Err(ApiError {
         message: format!("{name} has {}", problem_count(&problems)),
@@ -121,10 +115,8 @@ fn check(file: &Path, offline: bool, session: &mut Session<'_>) -> anyhow::Resul
     .into())
 }
 
-fn host_problems(config: &Config, text: &str) -> anyhow::Result<Vec<Problem>> {
-    let facts = crate::net::host_facts_blocking(config)
-        .context("cannot look at this machine's interfaces and routes; --offline checks the file alone")?;
-    Ok(config::check_host(config, text, &facts))
+fn check_here(text: &str) -> anyhow::Result<Result<Checked, Vec<Problem>>> {
+    crate::net::check_here_blocking(text).context("--offline checks the file alone")
 }
 
 fn problem_count(problems: &[Problem]) -> String {

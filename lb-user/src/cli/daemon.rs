@@ -1,9 +1,14 @@
 //! `fairlead confirm` and `fairlead stop`.
 
+use std::io;
+
 use clap::Args;
 use hyper::Method;
 
+use super::options::{Global, PinDir};
 use super::session::Session;
+use crate::api::ClientError;
+use crate::api::socket::remove_stale;
 use crate::api::types::{Done, StopRequest};
 
 pub(super) const CONFIRM_ABOUT: &str = "\
@@ -18,7 +23,9 @@ Examples:
 const STOP_EXAMPLES: &str = "\
 Examples:
   fairlead stop            # the program keeps forwarding; the next `run` takes over
-  fairlead stop --detach   # the program and its pins are removed: forwarding ends";
+  fairlead stop --detach   # the program and its pins are removed: forwarding ends
+
+--detach needs no daemon: what a killed one left attached is removed as well.";
 
 /// Arguments of `stop`.
 #[derive(Debug, Args)]
@@ -27,13 +34,29 @@ pub struct StopArgs {
     /// Remove the program and its pins too: forwarding ends
     #[arg(long)]
     detach: bool,
+    /// Where the BPF objects are pinned: only needed with --detach when no daemon runs.
+    #[command(flatten)]
+    pins: PinDir,
 }
 
 pub(super) fn confirm(session: &mut Session<'_>) -> anyhow::Result<()> {
     session.send(Method::POST, "/v1/confirm", None::<&()>, |done: &Done| done.message.clone())
 }
 
-pub(super) fn stop(args: StopArgs, session: &mut Session<'_>) -> anyhow::Result<()> {
+pub(super) fn stop(args: StopArgs, global: &Global, session: &mut Session<'_>) -> anyhow::Result<()> {
     let request = StopRequest { detach: args.detach };
-    session.send(Method::POST, "/v1/stop", Some(&request), |done: &Done| done.message.clone())
+    let stopped = session.send(Method::POST, "/v1/stop", Some(&request), |done: &Done| done.message.clone());
+    let unreachable = |error: &anyhow::Error| matches!(error.downcast_ref(), Some(ClientError::Unreachable { source, .. }) if is_absence(source));
+    match stopped {
+        Err(error) if args.detach && unreachable(&error) => {}
+        other => return other,
+    }
+    let done = crate::daemon::detach_without_daemon(&args.pins.pin_dir, &global.instance)?;
+    remove_stale(&global.socket_path())?;
+    session.print_value(&done, |done| done.message.clone())
+}
+
+/// Whether nobody is there, as opposed to somebody who may not be talked to.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }

@@ -12,17 +12,16 @@ use super::failure::StdoutError;
 use super::options::{Format, Global};
 use crate::api::{Client, ClientError};
 
-/// Client, answer format and the two streams.
+/// Client, answer format and stdout.
 pub(super) struct Session<'a> {
     client: Client,
     format: Format,
     out: &'a mut dyn Write,
-    err: &'a mut dyn Write,
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(global: &Global, out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
-        Self { client: Client::new(global.socket_path()), format: global.output, out, err }
+    pub(super) fn new(global: &Global, out: &'a mut dyn Write) -> Self {
+        Self { client: Client::new(global.socket_path()), format: global.output, out }
     }
 
     pub(super) fn format(&self) -> Format {
@@ -94,12 +93,6 @@ impl<'a> Session<'a> {
     fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         let written = self.out.write_all(bytes).and_then(|()| self.out.flush());
         written.map_err(|error| StdoutError(error).into())
-    }
-
-    /// A remark that is not part of the answer.
-    pub(super) fn remark(&mut self, text: &str) {
-        // A command that succeeded does not fail because nobody hears the remark.
-        let _ = writeln!(self.err, "{text}");
     }
 }
 

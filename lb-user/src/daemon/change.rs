@@ -1,6 +1,6 @@
 //! Changes of the configuration: by command, by reload, by signal. A change that fails leaves everything as it was.
 
-use lb_core::config::{Limits, Problem, check_host};
+use lb_core::config::{Limits, Problem};
 use lb_core::edit::{self, Change};
 use tokio::time::Instant;
 
@@ -8,7 +8,6 @@ use super::controller::Controller;
 use super::file::{self, Draft, Loaded};
 use crate::api::ApiError;
 use crate::api::types::ChangeReply;
-use crate::net;
 
 impl Controller {
     /// Whether the file on disk says something else than what is in force. A file that can't be read does.
@@ -32,7 +31,7 @@ impl Controller {
             ));
         }
         let text = edit::apply(&self.loaded.text, change)?;
-        let next = file::understand(&path, text, self.loaded.generation + 1)?;
+        let next = file::understand(&path, text, self.loaded.generation + 1).await?;
         let draft = Draft::write(&path, &next.text).map_err(|error| {
             ApiError::internal(format!("{error:#}"), "free space, or mend the permissions of the directory")
         })?;
@@ -60,7 +59,7 @@ impl Controller {
         if text == self.loaded.text {
             return Ok(self.changed(format!("{} has not changed", path.display())));
         }
-        let next = file::understand(&path, text, self.loaded.generation + 1)?;
+        let next = file::understand(&path, text, self.loaded.generation + 1).await?;
         self.put_in_force(next).await?;
         tracing::info!(generation = self.loaded.generation, "reloaded");
         Ok(self.changed(format!("reloaded {}", path.display())))
@@ -86,13 +85,6 @@ impl Controller {
         let fixed = changed_limits(&self.loaded.config.limits, &next.config.limits);
         if !fixed.is_empty() {
             return Err(ApiError::invalid_config(&file, fixed));
-        }
-        let facts = net::host_facts(&next.config)
-            .await
-            .map_err(|error| ApiError::internal(format!("{error:#}"), ""))?;
-        let problems = check_host(&next.config, &next.text, &facts);
-        if !problems.is_empty() {
-            return Err(ApiError::invalid_config(&file, problems));
         }
         let before = std::mem::replace(&mut self.loaded, next);
         self.prober.configure(Instant::now().into_std(), &self.loaded.config);

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
-use lb_core::config::{self, Checked, Config, Problem};
+use lb_core::config::{Checked, Config, Problem};
 
 use crate::api::ApiError;
+use crate::net;
 
 /// A configuration and the text that it came from.
 #[derive(Clone, Debug)]
@@ -22,12 +23,13 @@ pub(super) struct Loaded {
     pub(super) at: SystemTime,
 }
 
-/// Understands a text as the configuration of generation `generation`.
+/// Understands a text as the configuration of generation `generation`, for this machine as it is now.
 ///
 /// # Errors
-/// All problems of the text.
-pub(super) fn understand(path: &Path, text: String, generation: u64) -> Result<Loaded, ApiError> {
-    match config::parse(&text) {
+/// All problems of the text, on this machine.
+pub(super) async fn understand(path: &Path, text: String, generation: u64) -> Result<Loaded, ApiError> {
+    let checked = net::check_here(&text).await;
+    match checked.map_err(|error| ApiError::internal(format!("{error:#}"), ""))? {
         Ok(Checked { config, warnings }) => {
             Ok(Loaded { text, config, warnings, generation, at: SystemTime::now() })
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, bail};
 use lb_common::hash::HashKey;
 use lb_common::{BackendWord, SlotState};
-use lb_core::config::{AdminState, Config, check_host};
+use lb_core::config::{AdminState, Config};
 use lb_core::health::Verdict;
 use lb_core::plan::{Actual, ServiceKey, VerdictMap, plan};
 use tokio::sync::mpsc;
@@ -22,7 +22,7 @@ use crate::bpf::layout::Meta;
 use crate::bpf::pins::{Found, Pins};
 use crate::bpf::{Layout, Tables, program};
 use crate::cli::run::RunOptions;
-use crate::net::{self, Network};
+use crate::net::Network;
 use crate::probe::Prober;
 
 /// How long a start waits for next hops to answer, so that the first packets find them.
@@ -39,9 +39,8 @@ const CAPABILITIES: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON
 pub(super) async fn start(options: &RunOptions) -> Result<(Controller, mpsc::Receiver<()>, Listener)> {
     check_rights()?;
     let text = file::read(&options.config)?;
-    let loaded = file::understand(&options.config, text, 1)?;
+    let loaded = file::understand(&options.config, text, 1).await?;
     let (network, changes) = Network::open().await.context("cannot talk to the kernel by netlink")?;
-    check_against_host(options, &loaded).await?;
     let layout = Layout::new(&loaded.config.limits, possible_cpus()?);
     let pins = Pins::open(&options.pin_dir, &options.instance)?;
     let found = pins.find(&layout)?;
@@ -187,15 +186,6 @@ fn verdicts_in_force(config: &Config, actual: &Actual) -> VerdictMap {
         }
     }
     verdicts
-}
-
-async fn check_against_host(options: &RunOptions, loaded: &file::Loaded) -> Result<()> {
-    let facts = net::host_facts(&loaded.config).await.context("cannot look at interfaces and routes")?;
-    let problems = check_host(&loaded.config, &loaded.text, &facts);
-    if problems.is_empty() {
-        return Ok(());
-    }
-    bail!(ApiError::invalid_config(&options.config.display().to_string(), problems))
 }
 
 /// Without these rights nothing works; the kernel's own answers to that are hard to read.

@@ -1,11 +1,15 @@
 //! Ticks when the kernel's view of the network changed.
 
+use std::io;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use futures_util::StreamExt;
+use bytes::BytesMut;
 use rtnetlink::MulticastGroup;
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -26,39 +30,64 @@ const GROUPS: [MulticastGroup; 9] = [
     MulticastGroup::Nexthop,
 ];
 
-/// The tasks that listen; they end with this value.
+/// Bytes of a message that are read. That there was one is all that matters.
+const GLIMPSE: usize = 64;
+
+/// The task that listens; it ends with this value.
 #[derive(Debug)]
 pub(super) struct Watch {
-    tasks: [JoinHandle<()>; 2],
+    task: JoinHandle<()>,
 }
 
 impl Watch {
-    /// Starts to listen. The receiver holds at most one tick, which stands for all changes since it was last empty.
+    /// Starts to listen, inside a tokio runtime. The receiver holds at most one tick, which stands for all changes since
+    /// it was last empty.
     ///
     /// # Errors
     /// The kernel refuses the socket or a group.
     pub(super) fn open() -> Result<(Self, mpsc::Receiver<()>)> {
-        let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(&GROUPS)
-            .context("cannot listen to changes of the network")?;
+        let socket = listen().context("cannot listen to changes of the network")?;
         let (sender, receiver) = mpsc::channel(1);
-        let tell = async move {
-            // The connection ends when nobody can ask it anything any more.
-            let _handle = handle;
-            while messages.next().await.is_some() {
-                let rest = async { while messages.next().await.is_some() {} };
-                // The end of the stream shows at the next look.
-                let _ = timeout(DEBOUNCE, rest).await;
-                if let Err(mpsc::error::TrySendError::Closed(())) = sender.try_send(()) {
-                    return;
-                }
-            }
-        };
-        Ok((Self { tasks: [tokio::spawn(connection), tokio::spawn(tell)] }, receiver))
+        Ok((Self { task: tokio::spawn(tell(socket, sender)) }, receiver))
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.task.abort();
+    }
+}
+
+/// A socket of our own: rtnetlink's drops messages it has no words for, next-hop objects among them.
+fn listen() -> io::Result<TokioSocket> {
+    let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
+    socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
+    for group in GROUPS {
+        socket.socket_mut().add_membership(group as u32)?;
+    }
+    Ok(socket)
+}
+
+async fn tell(socket: TokioSocket, sender: mpsc::Sender<()>) {
+    loop {
+        if let Err(error) = message(&socket).await {
+            tracing::error!(%error, "no longer told of changes of the network; restart the daemon");
+            return;
+        }
+        let rest = async { while message(&socket).await.is_ok() {} };
+        // An error shows again at the next look.
+        let _ = timeout(DEBOUNCE, rest).await;
+        if let Err(TrySendError::Closed(())) = sender.try_send(()) {
+            return;
+        }
+    }
+}
+
+/// Waits for a message, or for the news that some were lost, which is as good.
+async fn message(socket: &TokioSocket) -> io::Result<()> {
+    let mut glimpse = BytesMut::with_capacity(GLIMPSE);
+    match socket.recv(&mut glimpse).await {
+        Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(()),
+        result => result,
     }
 }
