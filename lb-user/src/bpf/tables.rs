@@ -216,11 +216,13 @@ impl Tables {
         }
     }
 
-    /// What the maps hold, for a daemon that takes them over.
+    /// What the maps hold, for a daemon that takes them over. Waits for packets that were on their way first: what the
+    /// services no longer name is free then.
     ///
     /// # Errors
     /// If a map can't be read.
     pub fn snapshot(&self) -> Result<Snapshot> {
+        wait_for_readers();
         let mut services = Vec::new();
         let mut add = |key, index: u32| {
             let word = ServiceWord(self.services.word(index as usize).load(Ordering::Acquire));
