@@ -6,6 +6,7 @@ mod check;
 mod connection;
 mod facts;
 mod hops;
+mod known;
 mod link;
 mod neighbour;
 mod network;

@@ -43,7 +43,8 @@ pub(super) async fn dump(handle: &Handle) -> Result<BTreeMap<Key, Neighbour>> {
     Ok(messages.iter().filter_map(read).collect())
 }
 
-fn read(message: &NeighbourMessage) -> Option<(Key, Neighbour)> {
+/// `None` for entries of other tables, as those of bridges.
+pub(super) fn read(message: &NeighbourMessage) -> Option<(Key, Neighbour)> {
     let state = message.header.state;
     let (mut address, mut mac, mut managed, mut ours) = (None, None, false, false);
     for attribute in &message.attributes {

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::connection::Connection;
 use super::hops::Hops;
+use super::known::Known;
 use super::link::{self, Link};
 use super::neighbour::{self, Key, Neighbour};
 use super::route::{self, Route};
@@ -50,8 +51,8 @@ impl Resolved {
 pub struct Network {
     connection: Connection,
     _watch: Watch,
-    /// The last MAC seen of each next hop of the last [`Network::resolve`].
-    macs: Mutex<BTreeMap<Key, [u8; 6]>>,
+    /// What is known of each next hop of the last [`Network::resolve`].
+    known: Mutex<BTreeMap<Key, Known>>,
     hops: Mutex<Hops>,
 }
 
@@ -67,7 +68,7 @@ impl Network {
         // Listening first: what changes after this line is told.
         let (watch, changes) = Watch::open()?;
         let connection = Connection::open()?;
-        Ok((Self { connection, _watch: watch, macs: Mutex::default(), hops: Mutex::default() }, changes))
+        Ok((Self { connection, _watch: watch, known: Mutex::default(), hops: Mutex::default() }, changes))
     }
 
     /// All interfaces.
@@ -90,9 +91,9 @@ impl Network {
             }
         }
         let neighbours = self.neighbours().await.unwrap_or_default();
-        let mut macs = self.macs.lock().unwrap_or_else(PoisonError::into_inner);
-        *macs = with_macs(&mut resolved, &neighbours, &macs);
-        drop(macs);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = fill_in(&mut resolved, &neighbours, &known);
+        drop(known);
         resolved
     }
 
@@ -125,21 +126,20 @@ impl Network {
     }
 }
 
-/// Fills in MACs, from the kernel or else the last known ones; gives those to be remembered.
-fn with_macs(
+/// Fills in MACs and failures; gives what is known now, to be remembered.
+fn fill_in(
     resolved: &mut BTreeMap<IpAddr, Resolved>,
     neighbours: &BTreeMap<Key, Neighbour>,
-    last: &BTreeMap<Key, [u8; 6]>,
-) -> BTreeMap<Key, [u8; 6]> {
-    let mut known = BTreeMap::new();
+    before: &BTreeMap<Key, Known>,
+) -> BTreeMap<Key, Known> {
+    let mut after = BTreeMap::new();
     for (backend, way) in resolved {
         let key = way.next_hop(*backend);
-        let neighbour = neighbours.get(&key);
-        way.failed = neighbour.is_some_and(|neighbour| neighbour.failed);
-        way.mac = neighbour.and_then(|neighbour| neighbour.mac).or_else(|| last.get(&key).copied());
-        known.extend(way.mac.map(|mac| (key, mac)));
+        let known = before.get(&key).copied().unwrap_or_default().after(neighbours.get(&key));
+        (way.mac, way.failed) = (known.mac, known.failed);
+        after.insert(key, known);
     }
-    known
+    after
 }
 
 #[cfg(test)]
@@ -147,39 +147,28 @@ mod tests {
     use super::*;
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-    const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 2];
-
-    /// One backend on interface 3, behind a gateway or not; its MAC and whether it failed.
-    fn check(
-        gateway: Option<&str>,
-        kernel: Option<Neighbour>,
-        last: Option<[u8; 6]>,
-    ) -> (Option<[u8; 6]>, bool) {
-        let backend: IpAddr = "10.0.0.9".parse().expect("literal");
-        let gateway = gateway.map(|address| address.parse().expect("literal"));
-        let key = (3, gateway.unwrap_or(backend));
-        let route = Route { ifindex: 3, gateway, source: None, local: false };
-        let mut resolved = BTreeMap::from([(backend, Resolved::new(backend, route))]);
-        let neighbours = kernel.map(|neighbour| (key, neighbour)).into_iter().collect();
-        let last = last.map(|mac| (key, mac)).into_iter().collect();
-        let known = with_macs(&mut resolved, &neighbours, &last);
-        let way = &resolved[&backend];
-        assert_eq!(known.get(&key).copied(), way.mac, "what is in force is remembered");
-        assert_eq!(way.source, IpAddr::from(Ipv4Addr::UNSPECIFIED));
-        (way.mac, way.failed)
-    }
 
     #[test]
-    fn mac_is_the_next_hops_and_the_last_known_one_while_the_kernel_has_none() {
-        let entry = |mac, failed| Some(Neighbour { mac, failed, fixed: false, managed: true, ours: true });
+    fn mac_is_that_of_the_next_hop_on_its_interface_and_remembered_while_needed() {
+        let backend: IpAddr = "10.0.0.9".parse().expect("literal");
         for gateway in [None, Some("10.0.0.1"), Some("fe80::1")] {
-            assert_eq!(check(gateway, None, None), (None, false));
-            assert_eq!(check(gateway, entry(Some(MAC), false), None), (Some(MAC), false));
-            assert_eq!(check(gateway, entry(Some(MAC), false), Some(OTHER)), (Some(MAC), false));
-            assert_eq!(check(gateway, entry(None, true), Some(OTHER)), (Some(OTHER), true));
-            assert_eq!(check(gateway, entry(None, false), Some(OTHER)), (Some(OTHER), false));
-            assert_eq!(check(gateway, None, Some(OTHER)), (Some(OTHER), false));
-            assert_eq!(check(gateway, entry(None, true), None), (None, true));
+            let gateway = gateway.map(|address| address.parse().expect("literal"));
+            let route = Route { ifindex: 3, gateway, source: None, local: false };
+            let way = Resolved::new(backend, route);
+            assert_eq!((way.source, way.mac), (Ipv4Addr::UNSPECIFIED.into(), None));
+            let hop = (3, gateway.unwrap_or(backend));
+            let entry = Neighbour { mac: Some(MAC), failed: false, fixed: false, managed: true, ours: true };
+            let elsewhere = BTreeMap::from([((4, hop.1), entry)]);
+            let here = BTreeMap::from([(hop, entry)]);
+
+            let mut resolved = BTreeMap::from([(backend, way)]);
+            let known = fill_in(&mut resolved, &elsewhere, &BTreeMap::new());
+            assert_eq!(resolved[&backend].mac, None, "{hop:?}");
+            let known = fill_in(&mut resolved, &here, &known);
+            assert_eq!(resolved[&backend].mac, Some(MAC), "{hop:?}");
+            let known = fill_in(&mut resolved, &BTreeMap::new(), &known);
+            assert_eq!(resolved[&backend].mac, Some(MAC), "{hop:?}");
+            assert_eq!(fill_in(&mut BTreeMap::new(), &here, &known), BTreeMap::new());
         }
     }
 }
