@@ -208,13 +208,21 @@ fn fresh<W: Steering>(world: &W, hash: FlowHash, slot: u16, signals: Signals, tu
 }
 
 #[inline(always)]
-fn overwrite<W: Steering>(world: &W, place: Place<W::Bucket>, old: FlowEntry, new: FlowEntry, tuple: &Tuple) {
-    if world.replace(place.bucket, place.way, old.0, new.0) {
+fn overwrite<W: Steering>(
+    world: &W,
+    place: Place<W::Bucket>,
+    old: FlowEntry,
+    new: FlowEntry,
+    tuple: &Tuple,
+) -> bool {
+    let stored = world.replace(place.bucket, place.way, old.0, new.0);
+    if stored {
         world.note_tuple(place.index, place.way, tuple);
         world.note(Event::Stored);
     } else {
         world.note(Event::LostRace);
     }
+    stored
 }
 
 /// Stores a new flow in the place that is worth least; a bucket full of exceptions leaves it unstored.
@@ -233,6 +241,11 @@ fn store<W: Steering>(world: &W, place: Place<W::Bucket>, new: FlowEntry, signal
             (way, victim) = (at, found);
             break;
         }
+        if found.fingerprint() == new.fingerprint() {
+            // Another CPU has stored the flow since this one looked for it.
+            world.note(Event::LostRace);
+            return;
+        }
         let score = evictability(found, new.tick());
         if score > worth {
             (way, victim, worth) = (at, found, score);
@@ -242,8 +255,7 @@ fn store<W: Steering>(world: &W, place: Place<W::Bucket>, new: FlowEntry, signal
         world.note(Event::Unstored);
         return;
     }
-    overwrite(world, Place { way, ..place }, victim, new, tuple);
-    if !victim.is_empty() {
+    if overwrite(world, Place { way, ..place }, victim, new, tuple) && !victim.is_empty() {
         world.note(Event::Evicted);
     }
 }
