@@ -57,15 +57,6 @@ impl Both {
         self.host.tick.get()
     }
 
-    /// Forgets all flows.
-    pub(crate) fn forget(&mut self) {
-        for bucket in 0..self.buckets {
-            for way in 0..8 {
-                self.put_entry(bucket, way, 0);
-            }
-        }
-    }
-
     /// The flows of one bucket, the same in both.
     pub(crate) fn entries(&self, bucket: u32) -> [FlowEntry; 8] {
         let entries = self.kernel.bucket(bucket);
