@@ -50,7 +50,6 @@ pub struct HostWorld {
 }
 
 /// An IPv4 address, or an IPv6 address, as maps have them.
-#[must_use]
 pub fn key_of(address: IpAddr) -> Result<u32, [u32; 4]> {
     match address {
         IpAddr::V4(address) => Ok(u32::from_ne_bytes(address.octets())),

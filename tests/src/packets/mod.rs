@@ -1,6 +1,11 @@
 //! Packets in, packets out: frames built by hand, maps described once, and a world of plain memory to run the packet's
 //! journey in. The kernel's half needs the BPF object and is therefore in the tests, not here.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "fields of headers and maps are narrow, and literals of tests fit"
+)]
+
 pub mod client;
 pub mod decap;
 pub mod extension;

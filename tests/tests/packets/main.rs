@@ -1,6 +1,11 @@
 //! Packets in, packets out: every case goes through the loaded BPF program and through the same journey in plain memory,
 //! and what became of the frame, what was counted and every byte must agree with the expectation and with each other.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "random numbers are cut to size, and literals of tests fit"
+)]
+
 mod both;
 mod comparison;
 mod cost;
