@@ -83,11 +83,30 @@ impl Fairlead {
     /// # Errors
     /// It ends, or does not answer in time; the message carries its log's end.
     pub fn start(&mut self) -> Result<()> {
+        self.begin()?;
         let socket = self.socket();
-        let process = self.process.insert(self.spawn()?);
+        let process = self.process.as_mut().context("was just started")?;
         process.wait_ready(STARTS_WITHIN, || {
             api(&socket, "GET", "/v1/status", &[]).is_ok_and(|r| r.status == 200)
         })
+    }
+
+    /// Starts the daemon and leaves it to itself.
+    ///
+    /// # Errors
+    /// The binary cannot be started.
+    pub fn begin(&mut self) -> Result<()> {
+        self.process = Some(self.spawn()?);
+        Ok(())
+    }
+
+    /// Waits until the daemon has ended; its exit code, -1 after a signal.
+    ///
+    /// # Errors
+    /// It was not started, or still runs after 10 s.
+    pub fn ended(&mut self) -> Result<i32> {
+        let mut process = self.process.take().context("the daemon was not started by this instance")?;
+        Ok(process.wait(STOPS_WITHIN)?.code().unwrap_or(-1))
     }
 
     /// Starts a daemon that is expected to refuse; its exit code and what it said.

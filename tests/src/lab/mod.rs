@@ -45,6 +45,7 @@ pub use peer::Peer;
 pub use process::{Process, survive_us};
 pub use topology::{Builder, Host, Lab, VipRoute};
 pub use wait::wait_until;
+pub use xdp_pass::attach as attach_pass;
 
 /// Whether repetitions are to be few: `cargo xtask test --quick` sets `FAIRLEAD_QUICK`.
 #[must_use]

@@ -49,7 +49,7 @@ struct PinAttributes {
 ///
 /// # Errors
 /// What the kernel or `ip` said.
-pub(super) fn attach(namespace: &Namespace, device: &str, scratch: &Path) -> Result<()> {
+pub fn attach(namespace: &Namespace, device: &str, scratch: &Path) -> Result<()> {
     let program = load().context("cannot load the XDP program that passes everything")?;
     pin(&program, scratch).with_context(|| format!("cannot pin a program at {}", scratch.display()))?;
     // `ip -n` would hide the BPF file system behind a /sys of its own.

@@ -1,0 +1,118 @@
+//! Somebody else is there already.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use fairlead_tests::lab::{Lab, attach_pass, wait_until};
+
+use crate::fixture::{PATIENCE, Stage, check, plain, xdp};
+
+#[test]
+fn second_daemon_of_an_instance_is_refused_by_name_and_disturbs_nothing() -> Result<()> {
+    let mut stage = Stage::running(1)?;
+    stage.forwards()?;
+    let (code, said) = stage.daemon.refused()?;
+    check("a second daemon", (code, &said), 5, &["instance \"main\"", "fairlead stop", "--instance"])?;
+    stage.daemon.ok(&["status"])?;
+    stage.forwards()?;
+    stage.none_broke()
+}
+
+#[test]
+fn second_instance_on_an_interface_is_refused_with_the_programs_id_and_leaves_nothing() -> Result<()> {
+    let mut stage = Stage::running(1)?;
+    stage.forwards()?;
+    let id = stage.xdp()?.context("no program")?.to_string();
+    stage.daemon.set_arguments(&["--instance", "other"]);
+    let (code, said) = stage.daemon.refused()?;
+    check("another instance", (code, &said), 5, &["eth0", &id, "bpftool", "stop --detach"])?;
+    let instances: Vec<_> = fs::read_dir(stage.daemon.pins())?.flatten().map(|e| e.file_name()).collect();
+    assert_eq!(instances, ["main"]);
+    ensure!(!stage.daemon.socket().with_file_name("other.sock").exists(), "its socket is still there");
+    assert_eq!(stage.xdp()?.map(|id| id.to_string()), Some(id));
+    stage.forwards()?;
+    stage.none_broke()
+}
+
+#[test]
+fn foreign_program_is_left_alone_and_the_remedy_works() -> Result<()> {
+    let lab = Lab::builder().backends(1).build()?;
+    let text = plain(&lab);
+    let scratch = lab.pin_folder("foreign")?;
+    attach_pass(&lab.balancers[0].ns, "eth0", &scratch)?;
+    let mut stage = Stage::set(lab, &text)?;
+    let foreign = stage.xdp()?.context("the foreign program is not attached")?;
+    let (code, said) = stage.daemon.refused()?;
+    let id = format!("id {foreign}");
+    check("the daemon", (code, &said), 5, &["eth0", &id, "not ours", "ip link set dev eth0 xdp off"])?;
+    assert_eq!(stage.xdp()?, Some(foreign));
+    ensure!(!stage.daemon.pins().exists() && !stage.daemon.socket().exists(), "something was left behind");
+    stage.balancer().ns.ip("link set dev eth0 xdp off")?;
+    stage.daemon.start()?;
+    stage.forwards()
+}
+
+#[test]
+fn device_without_native_mode_is_refused_if_it_is_demanded_and_else_runs_generic_with_a_note() -> Result<()> {
+    let lab = Lab::builder().backends(1).build()?;
+    // A bridge has no driver to run programs in.
+    lab.balancers[0].ns.ip("link add br9 type bridge\nlink set br9 up")?;
+    let interface = |mode: &str| format!("[[interface]]\nname = \"br9\"\nmode = \"{mode}\"\n\n");
+    let rest = plain(&lab);
+    let mut stage = Stage::set(lab, &rest)?;
+    // In either order: what was attached already is detached again.
+    for text in [interface("native") + &rest, format!("{rest}\n{}", interface("native"))] {
+        stage.daemon.write_config(&text)?;
+        let (code, said) = stage.daemon.refused()?;
+        check("the daemon", (code, &said), 1, &["br9", "native", "driver does not support it", "auto"])?;
+        ensure!(xdp(stage.balancer(), "br9")?.is_none(), "something is attached to br9");
+        stage.nothing_left()?;
+    }
+    stage.daemon.write_config(&(interface("auto") + &rest))?;
+    stage.daemon.start()?;
+    let status = stage.daemon.get("/v1/status")?;
+    let of = |name: &str| {
+        let interfaces = status["interfaces"].as_array().into_iter().flatten();
+        interfaces.into_iter().find(|interface| interface["name"] == name).cloned().unwrap_or_default()
+    };
+    assert_eq!((&of("eth0")["mode"], &of("br9")["mode"]), (&"native".into(), &"generic".into()), "{status}");
+    ensure!(of("br9")["note"].as_str().is_some_and(|note| note.contains("does not support it")), "{status}");
+    ensure!(status["warnings"].to_string().contains("br9"), "{status}");
+    stage.forwards()
+}
+
+#[test]
+fn interface_that_leaves_the_file_is_detached_by_reload_or_restart() -> Result<()> {
+    let stage_with_two = || -> Result<(Stage, String)> {
+        let lab = Lab::builder().backends(1).build()?;
+        lab.balancers[0].ns.ip("link add br9 type bridge\nlink set br9 up")?;
+        let one = plain(&lab);
+        let mut stage = Stage::set(lab, &format!("{one}\n[[interface]]\nname = \"br9\"\n"))?;
+        stage.daemon.start()?;
+        ensure!(xdp(stage.balancer(), "br9")?.is_some(), "nothing is attached to br9");
+        stage.forwards()?;
+        Ok((stage, one))
+    };
+    let gone = |stage: &Stage| -> Result<()> {
+        // The kernel releases a link a little after its last holder.
+        wait_until("br9 has no program", PATIENCE, || Ok(xdp(stage.balancer(), "br9")?.is_none()))?;
+        assert_eq!(fs::read_dir(stage.daemon.pins().join("main/links"))?.count(), 1);
+        stage.none_broke()
+    };
+    // By a reload, under the daemon that attached it and under one that took it over.
+    for adopted in [false, true] {
+        let (mut stage, one) = stage_with_two()?;
+        if adopted {
+            stage.daemon.kill();
+            stage.daemon.start()?;
+        }
+        stage.daemon.write_config(&one)?;
+        stage.daemon.ok(&["config", "reload"])?;
+        gone(&stage).with_context(|| format!("reload, adopted: {adopted}"))?;
+    }
+    let (mut stage, one) = stage_with_two()?;
+    stage.daemon.kill();
+    stage.daemon.write_config(&one)?;
+    stage.daemon.start()?;
+    gone(&stage).context("restart")
+}

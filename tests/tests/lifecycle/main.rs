@@ -1,0 +1,16 @@
+//! The life of a daemon in the lab: started, killed, adopted, refused, changed, reloaded, stopped; and what its
+//! commands say about it.
+
+mod adoption;
+mod change;
+mod conflict;
+mod fixture;
+mod interfaces;
+mod leftover;
+mod limits;
+mod log;
+mod pins;
+mod refused;
+mod rights;
+mod stop;
+mod trial;
