@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use lb_core::config::AttachMode;
 use serde::Serialize;
 
+use tracing::level_filters::LevelFilter;
+
 use super::counters;
 use super::failure::UsageError;
 use super::logging::{LogFormat, LogOptions};
@@ -173,7 +175,7 @@ struct Decapsulators {
 }
 
 pub(super) fn execute(command: DecapCommand, session: &mut Session<'_>) -> anyhow::Result<()> {
-    LogOptions { log_level: "warn".to_owned(), log_format: LogFormat::Text }.init();
+    LogOptions { log_level: "warn".to_owned(), log_format: LogFormat::Text }.init(LevelFilter::OFF);
     match command {
         DecapCommand::Attach(args) => {
             families_agree(&args.vip, &args.from)?;

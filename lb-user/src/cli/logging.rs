@@ -7,6 +7,9 @@ use clap::{Args, ValueEnum};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
+/// Target of log lines from the BPF program. They have a level of their own: whoever asked for them wants to see them.
+pub(crate) const BPF_TARGET: &str = "bpf";
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -28,10 +31,10 @@ pub struct LogOptions {
 }
 
 impl LogOptions {
-    /// Starts logging to stderr. A second call has no effect.
-    pub fn init(&self) {
+    /// Starts logging to stderr, lines of the BPF program from level `bpf` on. A second call has no effect.
+    pub fn init(&self, bpf: LevelFilter) {
         // The directives were checked when the arguments were read.
-        let filter = EnvFilter::new(expanded(&self.log_level));
+        let filter = EnvFilter::new(format!("{BPF_TARGET}={bpf},{}", expanded(&self.log_level)));
         let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         let _ = match self.log_format {
             LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),

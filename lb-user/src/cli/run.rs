@@ -83,7 +83,7 @@ pub struct RunOptions {
 }
 
 pub(super) fn execute(args: RunArgs, global: &Global) -> anyhow::Result<()> {
-    args.log.init();
+    args.log.init(args.bpf_log);
     crate::daemon::run(options(args, global))
 }
 

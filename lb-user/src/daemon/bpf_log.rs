@@ -7,6 +7,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracing::level_filters::LevelFilter;
 
+use crate::cli::logging::BPF_TARGET;
+
 /// The level as the program has it compiled in; 0 takes all logging out.
 pub(super) fn number(level: LevelFilter) -> u8 {
     match level.into_level() {
@@ -49,11 +51,11 @@ impl log::Log for Forward {
     fn log(&self, record: &log::Record<'_>) {
         let line = record.args();
         match record.level() {
-            log::Level::Error => tracing::error!(target: "bpf", "{line}"),
-            log::Level::Warn => tracing::warn!(target: "bpf", "{line}"),
-            log::Level::Info => tracing::info!(target: "bpf", "{line}"),
-            log::Level::Debug => tracing::debug!(target: "bpf", "{line}"),
-            log::Level::Trace => tracing::trace!(target: "bpf", "{line}"),
+            log::Level::Error => tracing::error!(target: BPF_TARGET, "{line}"),
+            log::Level::Warn => tracing::warn!(target: BPF_TARGET, "{line}"),
+            log::Level::Info => tracing::info!(target: BPF_TARGET, "{line}"),
+            log::Level::Debug => tracing::debug!(target: BPF_TARGET, "{line}"),
+            log::Level::Trace => tracing::trace!(target: BPF_TARGET, "{line}"),
         }
     }
 
