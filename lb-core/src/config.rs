@@ -49,5 +49,13 @@ pub fn readable_part(text: &str) -> Option<Config> {
     walk::walk(text, &mut problem::Notes::new(text))
 }
 
+/// The line of a key such as `limits.flows`, counted from 1; that of its section if the key itself is not in the file.
+#[must_use]
+pub fn line_of(text: &str, key: &str) -> Option<usize> {
+    let mut notes = problem::Notes::new(text);
+    let _ = walk::walk(text, &mut notes);
+    notes.line_of(key)
+}
+
 #[cfg(test)]
 mod tests;

@@ -148,6 +148,7 @@ fn backends(path: &str, service: &Service, notes: &mut Notes, warnings: &mut Vec
     if service.backends.iter().all(|backend| backend.weight == 0) {
         let reason = match service.backends.len() {
             0 => "the service has no backend".to_owned(),
+            1 => "its only backend has weight 0".to_owned(),
             count => format!("all {count} backends have weight 0"),
         };
         notes.problem(path, reason, "add a [[service.backend]] with a weight of at least 1");
@@ -227,7 +228,7 @@ fn limits(config: &Config, notes: &mut Notes) {
         notes.problem(
             "limits.services",
             reason,
-            format!("raise `services` to {services} or more (needs a restart)"),
+            format!("raise `services` to {services} or more (needs `fairlead stop --detach` and a start)"),
         );
     }
     let backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
@@ -236,7 +237,7 @@ fn limits(config: &Config, notes: &mut Notes) {
         notes.problem(
             "limits.backends",
             reason,
-            format!("raise `backends` to {backends} or more (needs a restart)"),
+            format!("raise `backends` to {backends} or more (needs `fairlead stop --detach` and a start)"),
         );
     }
     let strides = || config.services.iter().map(|service| u64::from(service.table_size.stride()));
@@ -246,8 +247,9 @@ fn limits(config: &Config, notes: &mut Notes) {
             "the tables of all services and a spare one need {needed} entries, but the limit is {}",
             limits.table_slots
         );
-        let remedy =
-            format!("raise `table_slots` to {needed} or more (needs a restart), or lower a `table_size`");
+        let remedy = format!(
+            "raise `table_slots` to {needed} or more (needs `fairlead stop --detach` and a start), or lower a `table_size`"
+        );
         notes.problem("limits.table_slots", reason, remedy);
     }
 }

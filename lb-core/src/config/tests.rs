@@ -290,7 +290,7 @@ fn services_that_contradict_each_other_are_refused() {
         (second("vip = \"192.0.2.2\"\nport = 80", ""), "line 13: service[1]: the service has no backend"),
         (
             second("vip = \"192.0.2.2\"\nport = 80", &format!("{backend}\nweight = 0")),
-            "line 13: service[1]: all 1 backends have weight 0",
+            "line 13: service[1]: its only backend has weight 0",
         ),
     ];
     for (text, problem) in cases {

@@ -1,11 +1,13 @@
 //! Changes of the configuration: by command, by reload, by signal. A change that fails leaves everything as it was.
 
-use lb_core::config::{Limits, Problem};
+use lb_core::config::{self, Limits, Problem};
 use lb_core::edit::{self, Change};
+use lb_core::health::Verdict;
 use tokio::time::Instant;
 
 use super::controller::Controller;
 use super::file::{self, Draft, Loaded};
+use super::startup::verdicts_in_force;
 use crate::api::ApiError;
 use crate::api::types::ChangeReply;
 
@@ -31,7 +33,8 @@ impl Controller {
             ));
         }
         let text = edit::apply(&self.loaded.text, change)?;
-        let next = file::understand(&path, text, self.loaded.generation + 1).await?;
+        let next =
+            file::understand_change(&path, text, self.loaded.generation + 1, &self.loaded.text).await?;
         let draft = Draft::write(&path, &next.text).map_err(|error| {
             ApiError::internal(format!("{error:#}"), "free space, or mend the permissions of the directory")
         })?;
@@ -82,20 +85,34 @@ impl Controller {
     /// Makes `next` the configuration in force, or leaves the one that is.
     async fn put_in_force(&mut self, next: Loaded) -> Result<(), ApiError> {
         let file = self.options.config.display().to_string();
-        let fixed = changed_limits(&self.loaded.config.limits, &next.config.limits);
+        let fixed = changed_limits(&self.loaded.config.limits, &next.config.limits, &next.text);
         if !fixed.is_empty() {
             return Err(ApiError::invalid_config(&file, fixed));
         }
         let before = std::mem::replace(&mut self.loaded, next);
         self.prober.configure(Instant::now().into_std(), &self.loaded.config);
+        self.keep_serving();
         self.resolve_backends().await;
         if let Err(error) = self.reconcile() {
             let message = format!("the change can't be applied: {error:#}");
             self.undo(before).await;
             return Err(ApiError::conflict(message, "nothing was changed"));
         }
-        self.attach_missing();
+        if let Err(error) = self.look_at_interfaces().await {
+            tracing::warn!(error = %format!("{error:#}"), "cannot read the interfaces");
+        }
         Ok(())
+    }
+
+    /// A backend that serves and whose service gets a check, or another name, serves until the check says otherwise:
+    /// nothing is known against it.
+    fn keep_serving(&mut self) {
+        let now = self.prober.verdicts();
+        let mut serving = verdicts_in_force(&self.loaded.config, &self.actual);
+        serving.retain(|key, verdict| {
+            *verdict == Verdict::Up && now.get(key).is_none_or(|now| *now == Verdict::Unknown)
+        });
+        self.prober.adopt(&serving);
     }
 
     /// Goes back to an earlier configuration.
@@ -108,7 +125,7 @@ impl Controller {
 }
 
 /// Limits size the maps, which are made once.
-fn changed_limits(now: &Limits, next: &Limits) -> Vec<Problem> {
+fn changed_limits(now: &Limits, next: &Limits, text: &str) -> Vec<Problem> {
     let number = |key: &str, now: u32, next: u32| (key.to_owned(), now.to_string(), next.to_string());
     let all = [
         number("services", now.services, next.services),
@@ -120,7 +137,7 @@ fn changed_limits(now: &Limits, next: &Limits) -> Vec<Problem> {
     all.into_iter()
         .filter(|(_, now, next)| now != next)
         .map(|(key, now, next)| Problem {
-            line: None,
+            line: config::line_of(text, &format!("limits.{key}")),
             key: format!("limits.{key}"),
             reason: format!("is {now} in the running maps and can't become {next}: their sizes are fixed when they are made"),
             remedy: "set it back, or `fairlead stop --detach` and start anew, which picks all flows anew".to_owned(),
@@ -136,10 +153,10 @@ mod tests {
     fn a_changed_limit_is_named_with_both_values() {
         let now = Limits::default();
         let next = Limits { flows: now.flows * 2, ..now.clone() };
-        let problems = changed_limits(&now, &next);
+        let problems = changed_limits(&now, &next, "# Sizes\n[limits]\nflows = 2097152\n");
         assert_eq!(problems.len(), 1);
-        assert_eq!(problems[0].key, "limits.flows");
+        assert_eq!((problems[0].line, problems[0].key.as_str()), (Some(3), "limits.flows"));
         assert!(problems[0].reason.contains("1048576") && problems[0].reason.contains("2097152"));
-        assert!(changed_limits(&now, &now).is_empty());
+        assert!(changed_limits(&now, &now, "").is_empty());
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
-use lb_core::config::{Checked, Config, Problem};
+use lb_core::config::{self, Checked, Config, Problem};
 
 use crate::api::ApiError;
 use crate::net;
@@ -35,6 +35,37 @@ pub(super) async fn understand(path: &Path, text: String, generation: u64) -> Re
         }
         Err(problems) => Err(ApiError::invalid_config(&path.display().to_string(), problems)),
     }
+}
+
+/// [`understand`] for a change to the text `before`, which is in force. What was wrong with that already (a route that
+/// has gone since) does not keep anything else from being changed.
+///
+/// # Errors
+/// All problems that the change brings.
+pub(super) async fn understand_change(
+    path: &Path,
+    text: String,
+    generation: u64,
+    before: &str,
+) -> Result<Loaded, ApiError> {
+    let mut error = match understand(path, text.clone(), generation).await {
+        Ok(loaded) => return Ok(loaded),
+        Err(error) => error,
+    };
+    let known = understand(path, before.to_owned(), generation).await.err().map(|error| error.problems);
+    let known = known.unwrap_or_default();
+    error.problems.retain(|problem| !known.iter().any(|known| same(known, problem)));
+    match config::parse(&text) {
+        Ok(Checked { config, warnings }) if error.problems.is_empty() => {
+            Ok(Loaded { text, config, warnings, generation, at: SystemTime::now() })
+        }
+        _ => Err(error),
+    }
+}
+
+/// Whether two problems are one, maybe on different lines of two texts.
+fn same(known: &Problem, problem: &Problem) -> bool {
+    known.reason == problem.reason && known.remedy == problem.remedy
 }
 
 /// Reads the file.

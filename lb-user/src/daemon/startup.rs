@@ -45,6 +45,12 @@ pub(super) async fn start(options: &RunOptions) -> Result<(Controller, mpsc::Rec
     let pins = Pins::open(&options.pin_dir, &options.instance)?;
     let found = pins.find(&layout)?;
     let fresh = found == Found::Nothing;
+    if options.try_for.is_some() && !fresh {
+        bail!(ApiError::conflict(
+            format!("a program of instance \"{}\" forwards already: a trial would end it", options.instance),
+            "start without --try to take over, or end forwarding first with `fairlead stop --detach`",
+        ));
+    }
     let started = bring_up(options, loaded, network, layout, &pins, found).await;
     match started {
         Ok((mut controller, listener)) => {
@@ -140,7 +146,8 @@ impl Controller {
         for interface in &config.interfaces {
             self.attach(interface)?;
         }
-        self.attach_missing();
+        self.detach_unnamed()?;
+        self.links = self.network.links().await.context("cannot read the interfaces")?;
         for warning in &self.loaded.warnings {
             tracing::warn!("{warning}");
         }
@@ -170,7 +177,7 @@ impl Controller {
 
 /// Verdicts that the maps of an earlier daemon stand for, so that a restart moves no flow before its own checks have a
 /// result.
-fn verdicts_in_force(config: &Config, actual: &Actual) -> VerdictMap {
+pub(super) fn verdicts_in_force(config: &Config, actual: &Actual) -> VerdictMap {
     let words: BTreeMap<u16, BackendWord> = actual.slots().map(|(slot, _, word)| (slot, word)).collect();
     let mut verdicts = VerdictMap::new();
     for service in config.services.iter().filter(|service| service.check.is_some()) {
