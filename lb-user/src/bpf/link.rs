@@ -29,10 +29,8 @@ pub struct Attached {
 enum Hold {
     /// Ends with this process.
     Process(FdLink),
-    /// Ends when the pin is removed.
+    /// Ends when the pin is removed: nothing else holds it.
     Pinned(PathBuf),
-    /// An earlier daemon's link that now runs this program. The program object keeps it open.
-    Adopted(PathBuf),
 }
 
 impl Attached {
@@ -60,9 +58,10 @@ impl Attached {
                     interface.name, xdp.program_id
                 ),
                 format!(
-                    "see whose it is with `bpftool prog show id {}`; if another fairlead, stop it with `fairlead --instance NAME stop --detach`; \
-                     else detach it with `ip link set dev {} xdp off`",
-                    xdp.program_id, interface.name
+                    "see whose it is with `bpftool net`; if another fairlead's, stop that with `fairlead --instance NAME \
+                     stop --detach`; else detach it with `ip link set dev {} xdp off`, or, if a BPF link holds it, with \
+                     `bpftool link list` and `bpftool link detach id ID`",
+                    interface.name
                 ),
             ));
         }
@@ -93,11 +92,14 @@ impl Attached {
         }
         let link = XdpLink::try_from(link)
             .map_err(|error| anyhow!("{} is no link of an XDP program: {error}", path.display()))?;
-        program
-            .attach_to_link(link)
+        let replaced = program.attach_to_link(link);
+        // Not left with the program object, which would hold on to the link beyond its pin.
+        replaced
+            .and_then(|id| program.take_link(id))
+            .map(drop)
             .with_context(|| format!("cannot replace the program on interface {}", interface.name))?;
         let note = (!native).then(|| "taken over in generic mode".to_owned());
-        Ok(Some(Self { ifindex: interface.index, native, note, hold: Hold::Adopted(path.to_owned()) }))
+        Ok(Some(Self { ifindex: interface.index, native, note, hold: Hold::Pinned(path.to_owned()) }))
     }
 
     /// Kernel's id of the program that the link runs, if it can be read.
@@ -105,7 +107,7 @@ impl Attached {
     pub fn program_id(&self) -> Option<u32> {
         match &self.hold {
             Hold::Process(link) => link.info().ok().map(|info| info.program_id()),
-            Hold::Pinned(path) | Hold::Adopted(path) => {
+            Hold::Pinned(path) => {
                 FdLink::from(PinnedLink::from_pin(path).ok()?).info().ok().map(|info| info.program_id())
             }
         }
@@ -118,27 +120,30 @@ impl Attached {
     pub fn pin(&mut self, pins: &Path) -> Result<()> {
         let path = pins.join(self.ifindex.to_string());
         // A stand-in that holds nothing, for the moment in which the link changes hands.
-        match std::mem::replace(&mut self.hold, Hold::Adopted(path.clone())) {
+        match std::mem::replace(&mut self.hold, Hold::Pinned(path.clone())) {
             Hold::Process(link) => {
                 // The pin alone keeps the program attached from here on.
                 link.pin(&path).with_context(|| format!("cannot pin the link at {}", path.display()))?;
-                self.hold = Hold::Pinned(path);
             }
             other => self.hold = other,
         }
         Ok(())
     }
 
-    /// Detaches the program, unless something else still holds the link open: the program object does so with one that
-    /// was taken over, until it is unloaded.
+    /// Detaches the program.
     ///
     /// # Errors
     /// If the pin can't be removed.
     pub fn detach(self) -> Result<()> {
         match self.hold {
             Hold::Process(link) => drop(link),
-            Hold::Pinned(path) | Hold::Adopted(path) => {
-                std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            Hold::Pinned(path) => {
+                // Somebody may have removed it by hand.
+                if let Err(error) = std::fs::remove_file(&path)
+                    && error.kind() != io::ErrorKind::NotFound
+                {
+                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+                }
             }
         }
         Ok(())

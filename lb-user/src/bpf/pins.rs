@@ -71,16 +71,23 @@ impl Pins {
         self.root.join("links")
     }
 
-    /// Looks at what an earlier daemon left. Maps that were never completed are removed.
+    /// Looks at what an earlier daemon left. Maps that were never completed are removed, unless a program runs on them.
     ///
     /// # Errors
-    /// If the maps are of another version or of other sizes than `layout`; the message says which, and what to do.
+    /// If maps are missing, or of another version or of other sizes than `layout`; the message says which, and what to do.
     pub fn find(&self, layout: &Layout) -> Result<Found> {
         let remedy = format!(
             "stop forwarding and start anew with `fairlead --instance {} stop --detach` (all flows are picked anew then)",
             self.instance
         );
         match self.meta()? {
+            None if fs::read_dir(self.links())?.next().is_some() => bail!(ApiError::conflict(
+                format!(
+                    "a program is attached by {}, but its map META is missing: the other maps cannot be trusted",
+                    self.links().display()
+                ),
+                remedy,
+            )),
             None => {
                 self.remove_all()?;
                 fs::create_dir_all(self.maps())?;

@@ -1,6 +1,8 @@
 //! The interfaces that the configuration names: published to the program, and attached.
 
-use anyhow::{Result, bail};
+use std::fs;
+
+use anyhow::{Context, Result, bail};
 use lb_common::egress::EgressRow;
 use lb_core::config::Interface;
 
@@ -72,7 +74,9 @@ impl Controller {
             .iter()
             .filter(|(name, attached)| {
                 let wanted = interfaces.iter().any(|interface| interface.name == **name);
-                !wanted || self.link(name).is_none_or(|link| link.index != attached.ifindex)
+                // Somebody may have taken the program off by other means.
+                !wanted
+                    || self.link(name).is_none_or(|link| link.index != attached.ifindex || link.xdp.is_none())
             })
             .map(|(name, _)| name.clone())
             .collect();
@@ -105,6 +109,25 @@ impl Controller {
             }
         }
         self.publish_interfaces();
+    }
+
+    /// Detaches from interfaces that an earlier configuration named and this one does not.
+    ///
+    /// # Errors
+    /// If the pins can't be read or removed.
+    pub(super) fn detach_unnamed(&mut self) -> Result<()> {
+        let Some(pins) = self.pins.as_ref().map(Pins::links) else { return Ok(()) };
+        let named: Vec<String> =
+            self.attached.values().map(|attached| attached.ifindex.to_string()).collect();
+        for entry in fs::read_dir(&pins).with_context(|| format!("cannot read {}", pins.display()))? {
+            let path = entry?.path();
+            let index = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if !named.contains(&index) {
+                tracing::info!(index, "detaching from an interface that is no longer configured");
+                fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Attaches to one interface.
