@@ -39,7 +39,7 @@ outcomes! {
         AnswerEcho = 4, "answered_echo";
         /// Too big for the egress once encapsulated; the sender was told the size that fits.
         AnswerTooBig = 5, "answered_too_big";
-        /// Addressed to another station's MAC, to a group or to all: the kernel's.
+        /// Addressed to another station's MAC: the kernel's, which ignores it.
         PassOtherMac = 8, "passed_other_mac";
         /// Neither ARP, IPv4 nor IPv6, or a header is cut short: the kernel's.
         PassNotIp = 9, "passed_not_ip";

@@ -130,6 +130,10 @@ async fn supervise(
         Err(error) => tracing::warn!(%error, "the API task failed"),
     }
     match end {
+        End::Stop if controller.trial_deadline().is_some() => {
+            tracing::warn!("stopped before the trial was confirmed: detaching");
+            controller.detach()
+        }
         End::Stop => {
             tracing::info!("stopped; the program keeps forwarding");
             Ok(())

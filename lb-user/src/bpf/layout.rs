@@ -110,7 +110,12 @@ impl Layout {
     /// Memory of all maps in bytes, without the kernel's own overhead.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        self.shapes().iter().map(|shape| u64::from(shape.entries) * u64::from(shape.value + shape.key)).sum()
+        let bytes = |shape: &Shape| match shape.kind {
+            // Arrays do not store their keys.
+            MapType::Array => u64::from(shape.entries) * u64::from(shape.value),
+            _ => u64::from(shape.entries) * u64::from(shape.value + shape.key),
+        };
+        self.shapes().iter().map(bytes).sum()
     }
 }
 

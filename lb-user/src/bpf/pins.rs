@@ -71,6 +71,16 @@ impl Pins {
         self.root.join("links")
     }
 
+    /// Whether a program is attached by a pinned link.
+    ///
+    /// # Errors
+    /// If the directory can't be read.
+    pub fn has_links(&self) -> Result<bool> {
+        let links = self.links();
+        let mut entries = fs::read_dir(&links).with_context(|| format!("cannot read {}", links.display()))?;
+        Ok(entries.next().is_some())
+    }
+
     /// Looks at what an earlier daemon left. Maps that were never completed are removed, unless a program runs on them.
     ///
     /// # Errors
@@ -81,7 +91,7 @@ impl Pins {
             self.instance
         );
         match self.meta()? {
-            None if fs::read_dir(self.links())?.next().is_some() => bail!(ApiError::conflict(
+            None if self.has_links()? => bail!(ApiError::conflict(
                 format!(
                     "a program is attached by {}, but its map META is missing: the other maps cannot be trusted",
                     self.links().display()

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+/// Not a name for an instance: its pin directory belongs to `fairlead decap`.
+const DECAPSULATORS: &str = "decap";
+
 /// Longest name of an instance: it is part of socket and pin paths.
 const MAX_INSTANCE_NAME: usize = 32;
 
@@ -68,6 +71,9 @@ pub struct PinDir {
 /// Dots are left out because the BPF file system does not take them.
 fn instance_name(text: &str) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if text == DECAPSULATORS {
+        return Err(format!("\"{DECAPSULATORS}\" is where the decapsulators' pins are; choose another name"));
+    }
     if (1..=MAX_INSTANCE_NAME).contains(&text.len()) && text.chars().all(fits) && !text.starts_with('-') {
         return Ok(text.to_owned());
     }

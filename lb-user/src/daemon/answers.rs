@@ -58,7 +58,7 @@ impl Controller {
             InterfaceStatus {
                 name: interface.name.clone(),
                 index: link.map_or(0, |link| link.index),
-                mode: match attached {
+                mode: match attached.filter(|_| link.is_some_and(|link| link.xdp.is_some())) {
                     Some(attached) if attached.native => AttachedMode::Native,
                     Some(_) => AttachedMode::Generic,
                     None => AttachedMode::Detached,

@@ -45,7 +45,7 @@ pub(super) async fn start(options: &RunOptions) -> Result<(Controller, mpsc::Rec
     let pins = Pins::open(&options.pin_dir, &options.instance)?;
     let found = pins.find(&layout)?;
     let fresh = found == Found::Nothing;
-    if options.try_for.is_some() && !fresh {
+    if options.try_for.is_some() && pins.has_links()? {
         bail!(ApiError::conflict(
             format!("a program of instance \"{}\" forwards already: a trial would end it", options.instance),
             "start without --try to take over, or end forwarding first with `fairlead stop --detach`",
