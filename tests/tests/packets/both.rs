@@ -3,7 +3,7 @@
 use fairlead_tests::packets::seen::hex;
 use fairlead_tests::packets::verify::checksums_hold;
 use fairlead_tests::packets::{HostWorld, Probe, Seen, Setup};
-use lb_common::flow::{FlowEntry, tick_of};
+use lb_common::flow::{FlowEntry, age, tick_of};
 use lb_common::reason::Action;
 
 use crate::kernel::Kernel;
@@ -55,6 +55,11 @@ impl Both {
     /// The tick of the last run.
     pub(crate) fn tick(&self) -> u16 {
         self.host.tick.get()
+    }
+
+    /// Whether a tick is that of the last run, which may have begun in one and ended in the next.
+    pub(crate) fn is_now(&self, tick: u16) -> bool {
+        age(tick, self.tick()) <= 1 && age(self.tick(), tick) <= 1
     }
 
     /// The flows of one bucket, the same in both.

@@ -95,6 +95,24 @@ fn the_incremental_checksum_holds_for_every_value_it_can_start_from() {
 }
 
 #[test]
+fn the_outer_checksum_holds_where_its_sum_carries_twice() {
+    // Words of the outer header in memory order, with 0 for the last of the backend's address, which the wanted sum gives.
+    let packet = to(VIP4);
+    let total = (packet.packet().len() as u16 + 20).to_be();
+    let pairs = [[0x45, 0], [0x40, 0], [64, 4], [10, 0], [0, 254], [10, 0]];
+    let sum: u32 = pairs.into_iter().map(u16::from_ne_bytes).chain([total]).map(u32::from).sum();
+    for wanted in [0x1_fffe, 0x1_ffff, 0x2_0000, 0x2_0001] {
+        let Ok(last) = u16::try_from(wanted - sum) else { panic!("{sum:x} is too far from {wanted:x}") };
+        let [third, fourth] = last.to_ne_bytes();
+        let backend = std::net::IpAddr::from([10, 0, third, fourth]);
+        let source = Some(std::net::IpAddr::from([10, 0, 0, 254]));
+        let setup = Setup::new(MTU).service(packet.to, 80, TCP, ORDINARY, &[1]).backend(1, backend, source);
+        let expected = forwarded(&setup, &packet, 1);
+        check(&setup, vec![sent(format!("{wanted:x}"), packet.frame(), "forwarded", expected)]);
+    }
+}
+
+#[test]
 fn ipv4_options_stay_in_the_inner_header() {
     let setup = ordinary();
     let mut cases = Vec::new();
