@@ -31,6 +31,9 @@ const MAX_WAITING_COMMANDS: usize = 64;
 /// How often the flow table is swept.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often what failed is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Runs the daemon until it is stopped. Forwarding goes on afterwards unless it was told to detach.
 ///
 /// # Errors
@@ -103,6 +106,8 @@ async fn supervise(
     }));
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut retry = interval(RETRY_INTERVAL);
+    retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = loop {
         let trial = controller.trial_deadline();
         tokio::select! {
@@ -113,6 +118,7 @@ async fn supervise(
             event = controller.prober.next() => controller.health_changed(&event),
             Some(()) = network_changes.recv() => controller.network_changed().await,
             _ = sweep.tick() => controller.sweep(),
+            _ = retry.tick() => controller.retry().await,
             Some(()) = signals.reload.recv() => controller.reload_by_signal().await,
             Some(()) = signals.terminate.recv() => break End::Stop,
             Some(()) = signals.interrupt.recv() => break End::Stop,

@@ -49,7 +49,7 @@ const fn bytes_of<T>() -> u32 {
 impl Layout {
     /// The layout for these limits on a machine with this many possible CPUs.
     ///
-    /// A slot more than backends for row 0, and as many again (at least 64) so that backends can be replaced before
+    /// A slot more than backends for row 0, and a quarter as many again (at least 64) so that backends can be replaced before
     /// the old ones are freed.
     #[must_use]
     pub fn new(limits: &Limits, cpus: u32) -> Self {

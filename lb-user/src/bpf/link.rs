@@ -85,7 +85,16 @@ impl Attached {
             .as_ref()
             .is_some_and(|xdp| link.info().is_ok_and(|info| info.program_id() == xdp.program_id));
         let native = interface.xdp.as_ref().is_some_and(|xdp| xdp.native);
-        if !alive || (mode == AttachMode::Native && !native) {
+        if alive && mode == AttachMode::Native && !native {
+            bail!(ApiError::conflict(
+                format!(
+                    "interface {} forwards in generic mode since an earlier start, and mode = \"native\" is demanded now",
+                    interface.name
+                ),
+                "set mode = \"auto\" to take it over as it is, or end forwarding with `fairlead stop --detach` and start anew",
+            ));
+        }
+        if !alive {
             tracing::warn!(interface = %interface.name, "the pinned link no longer fits the interface; attaching anew");
             std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
             return Ok(None);

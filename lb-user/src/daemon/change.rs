@@ -79,7 +79,16 @@ impl Controller {
     }
 
     fn changed(&self, message: String) -> ChangeReply {
-        ChangeReply { generation: self.loaded.generation, message, warnings: self.loaded.warnings.clone() }
+        let mut warnings = self.loaded.warnings.clone();
+        for (name, error) in &self.attach_errors {
+            warnings.push(Problem {
+                line: None,
+                key: format!("interface {name}"),
+                reason: format!("is not attached: {error}"),
+                remedy: "it is tried again on its own; `fairlead status` shows when it succeeded".to_owned(),
+            });
+        }
+        ChangeReply { generation: self.loaded.generation, message, warnings }
     }
 
     /// Makes `next` the configuration in force, or leaves the one that is.
@@ -119,6 +128,7 @@ impl Controller {
     async fn undo(&mut self, before: Loaded) {
         self.loaded = before;
         self.prober.configure(Instant::now().into_std(), &self.loaded.config);
+        self.keep_serving();
         self.resolve_backends().await;
         self.reconcile_or_warn();
     }

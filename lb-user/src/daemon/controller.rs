@@ -27,7 +27,7 @@ use crate::probe::{ProbeEvent, Prober};
 
 /// Passes over the flow table that mark exceptions after a table changed: a packet that read the old table may store its
 /// flow behind the first pass.
-const MARKING_PASSES: u8 = 2;
+pub(super) const MARKING_PASSES: u8 = 2;
 
 /// Everything the daemon knows and holds.
 pub(super) struct Controller {
@@ -69,7 +69,7 @@ impl Controller {
 
     /// Ends the trial: the links are pinned and stay.
     pub(super) fn confirm(&mut self) -> Result<Done, ApiError> {
-        if self.trial.take().is_none() {
+        if self.trial.is_none() {
             return Err(ApiError::conflict(
                 "there is no trial to confirm",
                 "start the daemon with --try to have one",
@@ -83,6 +83,7 @@ impl Controller {
                 ApiError::internal(format!("{error:#}"), "free space on the BPF file system")
             })?;
         }
+        self.trial = None;
         Ok(Done { message: "confirmed: the program stays attached".to_owned() })
     }
 
@@ -119,6 +120,13 @@ impl Controller {
         }
         self.resolve_backends().await;
         self.reconcile_or_warn();
+    }
+
+    /// Tries again what failed: operations on the maps, interfaces that could not be attached.
+    pub(super) async fn retry(&mut self) {
+        if self.apply_error.is_some() || !self.attach_errors.is_empty() {
+            self.network_changed().await;
+        }
     }
 
     /// Finds out how frames to the backends of `config` leave, and keeps their neighbours fresh.
@@ -161,14 +169,22 @@ impl Controller {
         result
     }
 
+    /// How frames to the backends leave. One whose next hop was never heard of is left out, as if there were no route: in
+    /// the table it would only lose packets.
     pub(super) fn next_hops(&self) -> BTreeMap<IpAddr, NextHop> {
-        let hop = |resolved: &Resolved| NextHop {
-            mac: resolved.mac,
+        let known: BTreeMap<IpAddr, [u8; 6]> = self
+            .actual
+            .slots()
+            .map(|(_, row, word)| (row.address, word.mac()))
+            .filter(|(_, mac)| *mac != [0; 6])
+            .collect();
+        let hop = |(address, resolved): (&IpAddr, &Resolved)| {
+            let mac = resolved.mac.or_else(|| known.get(address).copied())?;
             #[expect(clippy::cast_possible_truncation, reason = "positions are below 4,096")]
-            egress: EgressRow::position(resolved.ifindex) as u16,
-            source: resolved.source,
+            let egress = EgressRow::position(resolved.ifindex) as u16;
+            Some((*address, NextHop { mac: Some(mac), egress, source: resolved.source }))
         };
-        self.resolved.iter().map(|(address, resolved)| (*address, hop(resolved))).collect()
+        self.resolved.iter().filter_map(hop).collect()
     }
 
     /// One pass over the flow table.
@@ -200,7 +216,8 @@ impl Controller {
             let Some((key, service)) = services.get(&u32::from(row.service)) else { continue };
             let Some(idle) = idle.get(key) else { continue };
             let table = marking.then(|| (service.class(), self.actual.table(key).unwrap_or_default()));
-            facts[usize::from(slot)] = Some(SlotFacts { idle: *idle, table });
+            let dead = word.state() == SlotState::Dead;
+            facts[usize::from(slot)] = Some(SlotFacts { idle: *idle, table, dead });
         }
         facts
     }

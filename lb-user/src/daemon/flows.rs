@@ -107,10 +107,12 @@ impl Controller {
             .and_then(|table| table.get(index as usize))
             .and_then(|slot| names.get(slot));
         let table_backend = choice.map(|name| name.backend);
-        let found = self.entry(hash).and_then(|entry| Some((entry, names.get(&entry.slot())?)));
+        let tracked = self.entry(hash).filter(|_| service.track);
+        let found = tracked.and_then(|entry| Some((entry, names.get(&entry.slot())?)));
         let found = found.filter(|(_, name)| name.service.name == service.name);
         let mut explanation = vec![format!("{from} to {key} belongs to service {}", service.name)];
         explanation.push(match &found {
+            None if !service.track => "its flows are not remembered".to_owned(),
             None => "the flow table has no entry for it".to_owned(),
             Some((entry, name)) => describe_entry(*entry, name),
         });

@@ -14,7 +14,7 @@ use lb_core::plan::{Actual, ServiceKey, VerdictMap, plan};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::controller::Controller;
+use super::controller::{Controller, MARKING_PASSES};
 use super::sweep::Census;
 use super::{bpf_log, file, interfaces, seed};
 use crate::api::{ApiError, Listener};
@@ -119,7 +119,8 @@ async fn bring_up(
         attach_errors: BTreeMap::new(),
         apply_error: None,
         census: Census::default(),
-        marking_passes: 0,
+        // The earlier daemon may have died between a table switch and its marking passes.
+        marking_passes: if found == Found::Nothing { 0 } else { MARKING_PASSES },
         started: SystemTime::now(),
         adopted: found != Found::Nothing,
         trial: options.try_for.map(|time| Instant::now() + time),

@@ -26,6 +26,8 @@ pub(super) struct SlotFacts<'t> {
     pub(super) idle: Idle,
     /// The table of its service, if exceptions are to be marked.
     pub(super) table: Option<(TableClass, &'t [u16])>,
+    /// Its flows are picked anew on their next packet: nothing about them is worth keeping.
+    pub(super) dead: bool,
 }
 
 /// The present tick of the flow table.
@@ -55,7 +57,7 @@ pub(super) fn pass(tables: &Tables, facts: &[Option<SlotFacts<'_>>]) -> Census {
             let _ = word.compare_exchange(entry.0, 0, Ordering::Relaxed, Ordering::Relaxed);
             continue;
         };
-        let marked = mark(entry, facts.table);
+        let marked = mark(entry, &facts);
         if marked != entry {
             let _ = word.compare_exchange(entry.0, marked.0, Ordering::Relaxed, Ordering::Relaxed);
         }
@@ -68,10 +70,10 @@ pub(super) fn pass(tables: &Tables, facts: &[Option<SlotFacts<'_>>]) -> Census {
 }
 
 /// Whether the present table would send the flow elsewhere.
-fn mark(entry: FlowEntry, table: Option<(TableClass, &[u16])>) -> FlowEntry {
-    let Some((class, table)) = table else { return entry };
+fn mark(entry: FlowEntry, facts: &SlotFacts<'_>) -> FlowEntry {
+    let Some((class, table)) = facts.table else { return entry };
     let choice = table.get(table_index(class, entry.fingerprint()) as usize);
-    if choice == Some(&entry.slot()) {
+    if facts.dead || choice == Some(&entry.slot()) {
         entry.with_state(entry.state() & !FlowEntry::EXCEPTION)
     } else {
         entry.with_state(entry.state() | FlowEntry::EXCEPTION)
@@ -82,21 +84,34 @@ fn mark(entry: FlowEntry, table: Option<(TableClass, &[u16])>) -> FlowEntry {
 mod tests {
     use super::*;
 
+    const CLASS: TableClass = TableClass::Small;
+
+    fn facts(table: Option<&[u16]>, dead: bool) -> SlotFacts<'_> {
+        let timeouts = lb_core::config::Timeouts::default();
+        SlotFacts { idle: Idle::from(&timeouts), table: table.map(|table| (CLASS, table)), dead }
+    }
+
     #[test]
     fn a_flow_that_the_table_sends_elsewhere_is_an_exception_and_no_longer_when_it_does_not() {
-        let class = TableClass::Small;
-        let table = vec![7; class.entries() as usize];
+        let table = vec![7; CLASS.entries() as usize];
         let entry = FlowEntry::new(99, 3, 1, FlowEntry::CONFIRMED);
-        let marked = mark(entry, Some((class, &table)));
+        let marked = mark(entry, &facts(Some(&table), false));
         assert!(marked.is(FlowEntry::EXCEPTION | FlowEntry::CONFIRMED));
-        let table = vec![3; class.entries() as usize];
-        assert_eq!(mark(marked, Some((class, &table))), entry);
-        assert_eq!(mark(marked, None), marked);
+        let table = vec![3; CLASS.entries() as usize];
+        assert_eq!(mark(marked, &facts(Some(&table), false)), entry);
+        assert_eq!(mark(marked, &facts(None, false)), marked);
     }
 
     #[test]
     fn a_service_without_table_has_only_exceptions() {
         let entry = FlowEntry::new(99, 3, 1, 0);
-        assert!(mark(entry, Some((TableClass::Small, &[]))).is(FlowEntry::EXCEPTION));
+        assert!(mark(entry, &facts(Some(&[]), false)).is(FlowEntry::EXCEPTION));
+    }
+
+    #[test]
+    fn a_flow_of_a_dead_backend_is_no_exception_and_may_be_evicted() {
+        let table = vec![7; CLASS.entries() as usize];
+        let entry = FlowEntry::new(99, 3, 1, FlowEntry::CONFIRMED | FlowEntry::EXCEPTION);
+        assert!(!mark(entry, &facts(Some(&table), true)).is(FlowEntry::EXCEPTION));
     }
 }
