@@ -100,6 +100,19 @@ impl Tuple {
         }
     }
 
+    /// Whether an answer may be sent to the source: it is one station's address, as far as can be told.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has_answerable_source(&self) -> bool {
+        let [first, second, third, fourth] = self.source;
+        let [octet, ..] = first.to_ne_bytes();
+        match self.family {
+            // RFC 1122 section 3.2.1.3: neither "this network" nor class D, E or broadcast.
+            Family::V4 => octet != 0 && octet < 224,
+            Family::V6 => octet != 0xff && (first | second | third | fourth) != 0,
+        }
+    }
+
     /// Destination port as on the wire.
     #[inline(always)]
     #[must_use]

@@ -138,13 +138,13 @@ async fn supervise(
     match end {
         End::Stop if controller.trial_deadline().is_some() => {
             tracing::warn!("stopped before the trial was confirmed: detaching");
-            controller.detach()
+            controller.detach().await
         }
         End::Stop => {
             tracing::info!("stopped; the program keeps forwarding");
             Ok(())
         }
-        End::Detach => controller.detach(),
+        End::Detach => controller.detach().await,
         End::Detached => Ok(()),
     }
 }
@@ -176,6 +176,7 @@ async fn handle(controller: &mut Controller, command: Command) -> Option<End> {
             // Answered when it is done, so that the client can rely on it.
             let detached = controller
                 .detach()
+                .await
                 .map_err(|error| ApiError::internal(format!("{error:#}"), "remove the pins by hand"));
             let message = "stopped; the program is detached and its pins are removed".to_owned();
             answer(to, detached.map(|()| Done { message }));

@@ -48,8 +48,7 @@ pub(crate) fn attach(options: &AttachOptions) -> Result<Decapsulator> {
 }
 
 fn attach_in(options: &AttachOptions, link: &Link, directory: &Path) -> Result<()> {
-    fs::create_dir_all(directory.join("links"))
-        .with_context(|| format!("cannot create {}: run as root", directory.display()))?;
+    pins::make_directory(&directory.join("links"))?;
     let cpus = u32::try_from(cpus()?)?;
     let mut ebpf = program::open_decapsulator(cpus, &MAPS, directory)?;
     program::load(&mut ebpf, program::DECAPSULATOR)?;

@@ -40,9 +40,8 @@ pub(super) fn request<W: World>(
 fn reply4<W: World>(world: &W, packet: &Packet, at: usize) -> Option<bool> {
     let network = packet.network;
     let ([source, ..], [destination, ..]) = (packet.tuple.source, packet.tuple.destination);
-    let [first, ..] = source.to_ne_bytes();
     let [kind, code]: [u8; 2] = world.load::<u16>(at)?.to_ne_bytes();
-    if first == 0 || first >= 224 || code != 0 || kind != 8 {
+    if !packet.tuple.has_answerable_source() || code != 0 || kind != 8 {
         return None;
     }
     let ttl_at = network.wrapping_add(8);
@@ -70,9 +69,7 @@ fn reply4<W: World>(world: &W, packet: &Packet, at: usize) -> Option<bool> {
 #[inline(always)]
 fn reply6<W: World>(world: &W, packet: &Packet, at: usize) -> Option<bool> {
     let network = packet.network;
-    let [first, ..] = packet.tuple.source;
-    let [octet, ..] = first.to_ne_bytes();
-    if octet == 0xff || packet.tuple.source == [0; 4] || world.load::<u16>(at)? != REQUEST_WORD6 {
+    if !packet.tuple.has_answerable_source() || world.load::<u16>(at)? != REQUEST_WORD6 {
         return None;
     }
     let check: u16 = world.load(at.wrapping_add(2))?;

@@ -26,6 +26,9 @@ pub fn too_big<W: World>(
     fits: u32,
 ) -> Result<Verdict, DropReason> {
     let network = packet.network;
+    if !packet.tuple.has_answerable_source() {
+        return Err(DropReason::TooBig);
+    }
     if packet.bytes < QUOTED_BYTES || !world.set_length(network.wrapping_add(QUOTED_BYTES)) {
         return Err(DropReason::TooBig);
     }

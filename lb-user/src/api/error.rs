@@ -92,7 +92,7 @@ impl ApiError {
         Self {
             code: ErrorCode::InvalidConfig,
             message: format!("{file} has {count}; nothing was applied"),
-            remedy: "correct the lines named below and try again".to_owned(),
+            remedy: "correct what is named and try again".to_owned(),
             problems,
         }
     }

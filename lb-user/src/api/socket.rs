@@ -10,6 +10,9 @@ use nix::sys::stat::{Mode, umask};
 
 use super::error::ApiError;
 
+/// Held while the process's umask is not what it was.
+static UMASK: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// Longest path of a Unix socket in bytes: `sun_path` with its final zero.
 const MAX_PATH_BYTES: usize = 107;
 
@@ -83,9 +86,12 @@ impl Listener {
         }
         remove_stale(path)?;
         // Group and others never get a moment in which they could connect.
+        // The mask belongs to the whole process.
+        let alone = UMASK.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let before = umask(Mode::from_bits_truncate(0o177));
         let bound = UnixListener::bind(path);
         umask(before);
+        drop(alone);
         let inner = bound.map_err(failed("listen on", path))?;
         inner.set_nonblocking(true).map_err(failed("listen on", path))?;
         let file = SocketFile::of(path).map_err(failed("look at", path))?;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -21,8 +22,8 @@ use crate::api::ApiError;
 /// Where bpffs is mounted if nobody has done it.
 const BPFFS: &str = "/sys/fs/bpf";
 
-/// How long a daemon that is stopping may still hold its lock.
-const LOCK_WAIT: Duration = Duration::from_millis(1_500);
+/// How long a daemon that is stopping may still hold its lock: it gives answers on their way two seconds.
+const LOCK_WAIT: Duration = Duration::from_millis(2_500);
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// The pin directory of one instance, locked against other daemons.
@@ -50,12 +51,10 @@ impl Pins {
     pub fn open(pin_dir: &Path, instance: &str) -> Result<Self> {
         make_sure_of_bpffs(pin_dir)?;
         let root = pin_dir.join(instance);
-        for directory in [root.clone(), root.join("maps"), root.join("links")] {
-            fs::create_dir_all(&directory)
-                .with_context(|| format!("cannot create {}", directory.display()))?;
+        let lock = take_lock(&root, instance)?;
+        for directory in [root.join("maps"), root.join("links")] {
+            make_directory(&directory)?;
         }
-        let directory = File::open(&root).with_context(|| format!("cannot open {}", root.display()))?;
-        let lock = take_lock(directory, &root, instance)?;
         Ok(Self { root, instance: instance.to_owned(), _lock: lock })
     }
 
@@ -100,8 +99,8 @@ impl Pins {
             )),
             None => {
                 self.remove_all()?;
-                fs::create_dir_all(self.maps())?;
-                fs::create_dir_all(self.links())?;
+                make_directory(&self.maps())?;
+                make_directory(&self.links())?;
                 Ok(Found::Nothing)
             }
             Some(meta) if meta.abi != ABI_VERSION => bail!(ApiError::conflict(
@@ -197,13 +196,17 @@ impl Pins {
     }
 }
 
-/// A daemon that is just stopping is waited for.
-fn take_lock(mut directory: File, root: &Path, instance: &str) -> Result<Flock<File>> {
+/// Makes the directory of an instance and locks it. A daemon that is just stopping is waited for; if it removed the
+/// directory meanwhile, the lock is on nothing, and a new one is made.
+fn take_lock(root: &Path, instance: &str) -> Result<Flock<File>> {
     let until = Instant::now() + LOCK_WAIT;
     loop {
+        make_directory(root)?;
+        let directory = File::open(root).with_context(|| format!("cannot open {}", root.display()))?;
         match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((again, Errno::EWOULDBLOCK)) if Instant::now() < until => directory = again,
+            Ok(lock) if is_at(&lock, root) => return Ok(lock),
+            Ok(_) => {}
+            Err((_, Errno::EWOULDBLOCK)) if Instant::now() < until => {}
             Err((_, Errno::EWOULDBLOCK)) => bail!(ApiError::conflict(
                 format!("another daemon of instance \"{instance}\" is running: it holds {}", root.display()),
                 "stop it with `fairlead stop`, or start this one with another --instance",
@@ -212,6 +215,24 @@ fn take_lock(mut directory: File, root: &Path, instance: &str) -> Result<Flock<F
         }
         sleep(LOCK_POLL);
     }
+}
+
+/// Whether an open directory is still the one at this path.
+fn is_at(directory: &File, path: &Path) -> bool {
+    let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+    match (directory.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(found)) => identity(&open) == identity(&found),
+        _ => false,
+    }
+}
+
+/// Makes a directory that only its owner may look into: whoever can open a pin can change it.
+///
+/// # Errors
+/// If it can't be made; most often because of missing rights.
+pub fn make_directory(path: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("cannot create {}", path.display()))
 }
 
 fn remove_directory(directory: &Path) -> io::Result<()> {
@@ -237,7 +258,7 @@ pub fn make_sure_of_bpffs(pin_dir: &Path) -> Result<()> {
         return Ok(());
     }
     if pin_dir.starts_with(BPFFS) && !on_bpffs(Path::new(BPFFS)) {
-        mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>)
+        mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
             .with_context(|| format!("cannot mount bpffs at {BPFFS}: run as root, or mount it yourself"))?;
         tracing::info!(path = BPFFS, "mounted bpffs");
         return Ok(());

@@ -91,7 +91,9 @@ impl Controller {
     ///
     /// # Errors
     /// If a pin can't be removed.
-    pub(super) fn detach(&mut self) -> Result<()> {
+    pub(super) async fn detach(&mut self) -> Result<()> {
+        // The kernel need not keep neighbours fresh for anybody any more.
+        self.network.keep_fresh(&BTreeMap::new()).await;
         for (name, attached) in std::mem::take(&mut self.attached) {
             attached.detach().with_context(|| format!("cannot detach from {name}"))?;
         }

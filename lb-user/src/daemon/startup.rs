@@ -59,7 +59,7 @@ pub(super) async fn start(options: &RunOptions) -> Result<(Controller, mpsc::Rec
                 Ok(()) => Ok((controller, changes, listener)),
                 Err(error) => {
                     if fresh {
-                        let _ = controller.detach();
+                        let _ = controller.detach().await;
                     }
                     Err(error)
                 }
