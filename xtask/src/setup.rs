@@ -12,11 +12,13 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 4] = [
+const TOOLS: [Tool; 6] = [
     Tool { program: "cc", package: "gcc" },
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "nginx", package: "nginx" },
+    Tool { program: "ping", package: "iputils-ping" },
+    Tool { program: "arping", package: "iputils-arping" },
 ];
 
 /// Debian's compiler with a prebuilt BPF core, for machines whose rustup nightly has no rust-src.
