@@ -96,7 +96,7 @@ impl Attached {
         }
         if !alive {
             tracing::warn!(interface = %interface.name, "the pinned link no longer fits the interface; attaching anew");
-            std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+            unpin(path).with_context(|| format!("cannot remove {}", path.display()))?;
             return Ok(None);
         }
         let link = XdpLink::try_from(link)
@@ -148,7 +148,7 @@ impl Attached {
             Hold::Process(link) => drop(link),
             Hold::Pinned(path) => {
                 // Somebody may have removed it by hand.
-                if let Err(error) = std::fs::remove_file(&path)
+                if let Err(error) = unpin(&path)
                     && error.kind() != io::ErrorKind::NotFound
                 {
                     return Err(error).with_context(|| format!("cannot remove {}", path.display()));
@@ -156,6 +156,20 @@ impl Attached {
             }
         }
         Ok(())
+    }
+}
+
+/// Removes the pin of a link, and thereby detaches what nothing else holds.
+///
+/// Removing the last pin ends a link a little later, in the kernel's own time; closing the last descriptor ends it at
+/// once. Whoever attaches next, maybe a daemon started right after, must not find the old program still there.
+///
+/// # Errors
+/// If the pin can't be removed.
+pub fn unpin(path: &Path) -> io::Result<()> {
+    match PinnedLink::from_pin(path) {
+        Ok(link) => link.unpin().map(drop),
+        Err(_) => std::fs::remove_file(path),
     }
 }
 

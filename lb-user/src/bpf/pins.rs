@@ -16,6 +16,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::layout::{Layout, Meta};
+use super::link;
 use super::mapped::Mapped;
 use crate::api::ApiError;
 
@@ -175,10 +176,8 @@ impl Pins {
     /// If a pin can't be removed.
     pub fn remove_all(&self) -> Result<()> {
         // Links first: no program may run on maps that are half gone.
-        for directory in [self.links(), self.maps()] {
-            remove_directory(&directory).with_context(|| format!("cannot remove {}", directory.display()))?;
-        }
-        Ok(())
+        remove_directory(&self.links(), link::unpin)?;
+        remove_directory(&self.maps(), |path| fs::remove_file(path))
     }
 
     /// Removes all pins and the directory itself.
@@ -235,16 +234,18 @@ pub fn make_directory(path: &Path) -> Result<()> {
     made.with_context(|| format!("cannot create {}", path.display()))
 }
 
-fn remove_directory(directory: &Path) -> io::Result<()> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
+fn remove_directory(directory: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> Result<()> {
+    let removed = || match fs::read_dir(directory) {
+        Ok(entries) => {
+            for entry in entries {
+                remove(&entry?.path())?;
+            }
+            fs::remove_dir(directory)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     };
-    for entry in entries {
-        fs::remove_file(entry?.path())?;
-    }
-    fs::remove_dir(directory)
+    removed().with_context(|| format!("cannot remove {}", directory.display()))
 }
 
 /// Mounts bpffs at its usual place if the pin directory is to be there and nobody has.

@@ -7,7 +7,7 @@ use lb_common::egress::EgressRow;
 use lb_core::config::Interface;
 
 use super::controller::Controller;
-use crate::bpf::link::Attached;
+use crate::bpf::link::{Attached, unpin};
 use crate::bpf::pins::Pins;
 use crate::bpf::program;
 use crate::net::Link;
@@ -124,7 +124,7 @@ impl Controller {
             let index = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if !named.contains(&index) {
                 tracing::info!(index, "detaching from an interface that is no longer configured");
-                fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+                unpin(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             }
         }
         Ok(())
