@@ -5,9 +5,10 @@ use std::thread;
 
 use anyhow::{Result, ensure};
 use fairlead_tests::lab::Lab;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::fixture::{HEAD, Stage, check, check_cli, service};
+use crate::fixture::{HEAD, PATIENCE, Stage, check, check_cli, service};
 
 /// Three backends of which the service has two.
 fn stage() -> Result<Stage> {
@@ -82,6 +83,21 @@ fn change_after_an_external_edit_waits_for_the_reload() -> Result<()> {
     let text = stage.daemon.read_config()?;
     ensure!(text.contains("# Edited by hand.") && text.contains(&third), "{text}");
     Ok(())
+}
+
+#[test]
+fn hangup_puts_the_file_in_force() -> Result<()> {
+    let stage = stage()?;
+    let third = stage.backend(2).to_string();
+    let text = stage.daemon.read_config()?;
+    stage.daemon.write_config(&format!("{text}\n[[service.backend]]\naddress = \"{third}\"\n"))?;
+    stage.daemon.signal(Signal::SIGHUP)?;
+    stage.daemon.until("the third backend serves", "/v1/services/lines", PATIENCE, |service| {
+        let backend = &service["backends"][2];
+        backend["address"] == third && backend["slot_state"] == "serving"
+    })?;
+    assert_eq!(stage.daemon.get("/v1/status")?["config"]["generation"], 2);
+    stage.forwards()
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use fairlead_tests::lab::plan::Row;
 use fairlead_tests::lab::{Answer, Fairlead, Host, Lab, LineClient, Peer, wait_until};
 use serde_json::Value;
 
@@ -95,6 +96,15 @@ impl Stage {
             }
             Ok(lines.iter().zip(&heard).all(|(line, heard)| line.heard >= heard + 2))
         })
+    }
+
+    /// Lets the balancer know next hops for the first addresses of the farm, so that backends there enter tables.
+    pub(crate) fn know_farm(&self, count: u8) -> Result<()> {
+        let line = |index| {
+            let address = Row::Farm.v4(index);
+            format!("neigh replace {address} lladdr 02:00:00:00:03:01 dev eth0 nud permanent\n")
+        };
+        self.balancer().ns.ip(&(0..count).map(line).collect::<String>())
     }
 
     /// What is attached to the balancer's interface: the id of its XDP program.

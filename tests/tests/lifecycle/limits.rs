@@ -25,6 +25,7 @@ fn reload_that_changes_limits_is_refused_by_both_values() -> Result<()> {
 #[test]
 fn more_backends_than_fit_are_refused_one_by_one_and_all_at_once() -> Result<()> {
     let stage = Stage::running(1)?;
+    stage.know_farm(150)?;
     for index in 0..15 {
         stage.daemon.ok(&["backend", "add", "lines", &Row::Farm.v4(index).to_string()])?;
     }
@@ -52,6 +53,7 @@ fn more_backends_than_fit_are_refused_one_by_one_and_all_at_once() -> Result<()>
 fn two_hundred_backends_coming_and_going_leak_nothing() -> Result<()> {
     let mut stage = Stage::running(2)?;
     let rounds = if fairlead_tests::lab::quick() { 50 } else { 200 };
+    stage.know_farm(100)?;
     stage.forwards()?;
     let before = stage.daemon.get("/v1/status")?["limits"].clone();
     let table = stage.daemon.get("/v1/services/lines/table")?;
@@ -61,6 +63,8 @@ fn two_hundred_backends_coming_and_going_leak_nothing() -> Result<()> {
         let added =
             stage.daemon.call("POST", path, &format!("{{\"address\": \"{address}\", \"weight\": 1}}"))?;
         ensure!(added.status == 200, "round {round}: {}", added.body);
+        let used = &stage.daemon.get("/v1/status")?["limits"]["backends_used"];
+        ensure!(*used == 3, "round {round}: {used} backends while one was added");
         let removed = stage.daemon.call("DELETE", &format!("{path}/{address}"), "")?;
         ensure!(removed.status == 200, "round {round}: {}", removed.body);
     }

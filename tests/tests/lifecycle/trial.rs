@@ -2,11 +2,12 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use fairlead_tests::lab::wait_until;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::fixture::{PATIENCE, Stage, check_cli};
+use crate::fixture::{PATIENCE, Stage, check, check_cli};
 
 fn trial(time: &str) -> Result<Stage> {
     let lab = fairlead_tests::lab::Lab::builder().backends(1).build()?;
@@ -46,7 +47,41 @@ fn killed_trial_takes_the_program_with_it() -> Result<()> {
     stage.daemon.kill();
     wait_until("the program is gone", PATIENCE, || Ok(stage.xdp()?.is_none()))?;
     assert_eq!(fs::read_dir(stage.daemon.pins().join("main/links"))?.count(), 0);
+    // The next attempt is a trial again, or not.
+    stage.daemon.start()?;
+    ensure!(stage.daemon.get("/v1/status")?["confirm_deadline"].is_string(), "status names no deadline");
+    stage.forwards()?;
+    stage.daemon.kill();
+    wait_until("the program is gone", PATIENCE, || Ok(stage.xdp()?.is_none()))?;
     stage.daemon.set_arguments(&[]);
     stage.daemon.start()?;
     stage.forwards()
+}
+
+#[test]
+fn trial_that_is_stopped_or_terminated_before_it_is_confirmed_leaves_nothing() -> Result<()> {
+    for by_signal in [false, true] {
+        let mut stage = trial("1h")?;
+        stage.forwards()?;
+        if by_signal {
+            stage.daemon.signal(Signal::SIGTERM)?;
+            assert_eq!(stage.daemon.ended()?, 0, "{}", stage.daemon.log());
+        } else {
+            stage.daemon.stop()?;
+        }
+        stage.nothing_left().with_context(|| format!("by signal: {by_signal}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn trial_over_a_program_that_forwards_is_refused_and_forwarding_goes_on() -> Result<()> {
+    let mut stage = Stage::running(1)?;
+    stage.forwards()?;
+    stage.daemon.kill();
+    stage.daemon.set_arguments(&["--try", "1h"]);
+    let (code, said) = stage.daemon.refused()?;
+    check("a trial", (code, &said), 5, &["instance \"main\"", "without --try", "stop --detach"])?;
+    stage.forwards()?;
+    stage.none_broke()
 }
