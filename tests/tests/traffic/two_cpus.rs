@@ -1,9 +1,12 @@
 //! Two CPUs that see packets of the same flows at the same time.
 
 use anyhow::{Context, Result, ensure};
+use aya::maps::{Array, Map, MapData};
 use fairlead_tests::lab::plan::Row;
 use fairlead_tests::lab::{Fairlead, Host, Lab, Namespace, wait_until};
 use fairlead_tests::packets::Client;
+use lb_common::counters::COUNTERS_PER_CPU;
+use lb_common::reason::Verdict;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,6 +137,15 @@ fn frames(lab: &Lab, by: &Host) -> Result<Vec<Vec<u8>>> {
     Ok(flows().map(frame).collect())
 }
 
+/// Packets that each CPU has forwarded.
+fn forwarded_by_cpu(balancer: &Fairlead) -> Result<Vec<u64>> {
+    let pin = balancer.pins().join("main/maps/COUNTERS");
+    let map = MapData::from_pin(&pin).with_context(|| format!("cannot open {}", pin.display()))?;
+    let rows = Array::<_, u64>::try_from(Map::Array(map))?;
+    let forwarded = (Verdict::Forward as u32..rows.len()).step_by(COUNTERS_PER_CPU as usize);
+    forwarded.map(|row| rows.get(&row, 0).context("a row")).collect()
+}
+
 /// The frames of all flows by two senders on a CPU each, while the table is switched again and again.
 fn same_flows_on_two_cpus(mode: &str) -> Result<()> {
     let lab = Lab::builder().balancers(2).backends(3).client_addresses(SOURCES).build()?;
@@ -196,6 +208,11 @@ fn same_flows_on_two_cpus(mode: &str) -> Result<()> {
         ensure!(listed.insert(client, BTreeSet::from([name])).is_none(), "listed twice: {flow}");
     }
     ensure!(listed == answers, "the list says {listed:?}, the answers {answers:?}");
+    let forwarded = forwarded_by_cpu(&balancer)?;
+    ensure!(
+        forwarded.iter().filter(|packets| **packets > 0).count() > 1,
+        "by CPU: {forwarded:?}: that was no race"
+    );
     for impossible in ["internal", "malformed", "flow_unstored", "flow_evicted"] {
         assert_eq!(counter(&balancer, impossible)?, 0, "{impossible}");
     }
