@@ -5,6 +5,7 @@
 mod check;
 mod connection;
 mod facts;
+mod groups;
 mod hops;
 mod known;
 mod link;
@@ -15,5 +16,6 @@ mod watch;
 
 pub use check::{check_here, check_here_blocking};
 pub use facts::{host_facts, host_facts_blocking};
+pub use groups::Groups;
 pub use link::{Link, XdpAttachment};
 pub use network::{Network, Resolved};
