@@ -6,6 +6,7 @@ mod change;
 mod controller;
 mod file;
 mod flows;
+mod groups;
 mod interfaces;
 mod seed;
 mod startup;

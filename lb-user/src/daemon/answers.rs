@@ -113,6 +113,7 @@ impl Controller {
         let mut warnings: Vec<String> = self.loaded.warnings.iter().map(ToString::to_string).collect();
         warnings
             .extend(self.apply_error.as_ref().map(|error| format!("the maps are not up to date: {error}")));
+        warnings.extend(self.group_errors.iter().cloned());
         for interface in interfaces {
             let note = interface.note.as_deref().unwrap_or("no reason known");
             match interface.mode {

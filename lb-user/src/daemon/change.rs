@@ -131,6 +131,7 @@ impl Controller {
         self.keep_serving();
         self.resolve_backends().await;
         self.reconcile_or_warn();
+        self.join_groups();
     }
 }
 

@@ -22,7 +22,7 @@ use crate::bpf::link::Attached;
 use crate::bpf::pins::Pins;
 use crate::bpf::{Tables, program};
 use crate::cli::run::RunOptions;
-use crate::net::{Link, Network, Resolved};
+use crate::net::{Groups, Link, Network, Resolved};
 use crate::probe::{ProbeEvent, Prober};
 
 /// Passes over the flow table that mark exceptions after a table changed: a packet that read the old table may store its
@@ -46,6 +46,10 @@ pub(super) struct Controller {
     pub(super) attached: BTreeMap<String, Attached>,
     /// Why an interface is not attached, by name.
     pub(super) attach_errors: BTreeMap<String, String>,
+    /// What is listened to for IPv6 VIPs.
+    pub(super) groups: Groups,
+    /// Why neighbours may not be heard.
+    pub(super) group_errors: Vec<String>,
     /// Why the maps are not what they should be.
     pub(super) apply_error: Option<String>,
     pub(super) census: Census,
@@ -94,6 +98,7 @@ impl Controller {
     pub(super) async fn detach(&mut self) -> Result<()> {
         // The kernel need not keep neighbours fresh for anybody any more.
         self.network.keep_fresh(&BTreeMap::new()).await;
+        self.leave_groups();
         for (name, attached) in std::mem::take(&mut self.attached) {
             attached.detach().with_context(|| format!("cannot detach from {name}"))?;
         }
@@ -126,7 +131,7 @@ impl Controller {
 
     /// Tries again what failed: operations on the maps, interfaces that could not be attached.
     pub(super) async fn retry(&mut self) {
-        if self.apply_error.is_some() || !self.attach_errors.is_empty() {
+        if self.apply_error.is_some() || !self.attach_errors.is_empty() || !self.group_errors.is_empty() {
             self.network_changed().await;
         }
     }

@@ -44,6 +44,7 @@ impl Controller {
         self.links = self.network.links().await?;
         self.publish_interfaces();
         self.attach_missing();
+        self.join_groups();
         Ok(())
     }
 

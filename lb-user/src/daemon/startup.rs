@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::controller::{Controller, MARKING_PASSES};
 use super::sweep::Census;
-use super::{bpf_log, file, interfaces, seed};
+use super::{bpf_log, file, groups, interfaces, seed};
 use crate::api::{ApiError, Listener};
 use crate::bpf::layout::Meta;
 use crate::bpf::pins::{Found, Pins};
@@ -101,8 +101,11 @@ async fn bring_up(
     if found == Found::Nothing {
         tables.complete(Meta::new(seed));
     }
-    let actual = Actual::from_snapshot(tables.snapshot()?);
+    let snapshot = tables.snapshot()?;
     let links = network.links().await.context("cannot read the interfaces")?;
+    let vips = snapshot.vips.iter().map(|(vip, _)| *vip);
+    let groups = groups::of_earlier(vips, &pins.links(), &loaded.config, &links)?;
+    let actual = Actual::from_snapshot(snapshot);
     let controller = Controller {
         options: options.clone(),
         pins: None,
@@ -117,6 +120,8 @@ async fn bring_up(
         resolved: BTreeMap::new(),
         attached: BTreeMap::new(),
         attach_errors: BTreeMap::new(),
+        groups,
+        group_errors: Vec::new(),
         apply_error: None,
         census: Census::default(),
         // The earlier daemon may have died between a table switch and its marking passes.
@@ -148,6 +153,7 @@ impl Controller {
             self.attach(interface)?;
         }
         self.detach_unnamed()?;
+        self.join_groups();
         self.links = self.network.links().await.context("cannot read the interfaces")?;
         for warning in &self.loaded.warnings {
             tracing::warn!("{warning}");
