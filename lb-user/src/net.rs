@@ -13,6 +13,7 @@ mod neighbour;
 mod network;
 mod route;
 mod watch;
+mod ways;
 
 pub use check::{check_here, check_here_blocking};
 pub use facts::{host_facts, host_facts_blocking};

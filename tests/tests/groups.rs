@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 
 use anyhow::{Context, Result};
-use fairlead_tests::lab::{Host, Lab};
+use fairlead_tests::lab::{Fairlead, Host, Lab};
 use lb_user::net::Groups;
 use nix::net::if_::if_nametoindex;
 
@@ -152,4 +152,37 @@ fn interface_that_is_gone_is_told_while_wanted_and_forgotten_after() -> Result<(
     let errors = host.ns.enter(|| groups.release());
     assert!(errors.is_empty(), "{errors:?}");
     Ok(())
+}
+
+/// A configuration with one service.
+fn config(vip: &str, backend: Ipv6Addr) -> String {
+    format!(
+        "[[interface]]\nname = \"eth0\"\n[limits]\nflows = 65536\ntable_slots = 65536\n\
+         [[service]]\nname = \"six\"\nvip = \"{vip}\"\nport = 80\nmode = \"l2\"\ntable_size = 4093\n\
+         [[service.backend]]\naddress = \"{backend}\"\n"
+    )
+}
+
+#[test]
+fn daemon_listens_for_its_vips_and_leaves_nothing_when_it_detaches() -> Result<()> {
+    let lab = Lab::builder().backends(1).build()?;
+    let (host, backend) = (&lab.balancers[0], lab.backends[0].v6);
+    let mut daemon = Fairlead::launch(&lab, host, &config(VIPS[0], backend))?;
+    check(host, FIRST, MEMBER, BOTH, "started")?;
+    daemon.write_config(&config(VIPS[2], backend))?;
+    daemon.ok(&["config", "reload"])?;
+    check(host, FIRST, NONE, NONE, "reloaded without it")?;
+    check(host, SECOND, MEMBER, BOTH, "reloaded with it")?;
+    daemon.kill();
+    check(host, SECOND, NONE, STATIC, "killed")?;
+    daemon.write_config(&config(VIPS[0], backend))?;
+    daemon.start()?;
+    check(host, FIRST, MEMBER, BOTH, "adopted")?;
+    check(host, SECOND, NONE, NONE, "removed while nobody ran")?;
+    daemon.stop()?;
+    check(host, FIRST, NONE, STATIC, "stopped")?;
+    daemon.start()?;
+    check(host, FIRST, MEMBER, BOTH, "started again")?;
+    daemon.detach()?;
+    check(host, FIRST, NONE, NONE, "detached")
 }

@@ -129,9 +129,13 @@ impl Controller {
         self.reconcile_or_warn();
     }
 
-    /// Tries again what failed: operations on the maps, interfaces that could not be attached.
+    /// Tries again what failed: operations on the maps, interfaces that could not be attached, groups, routes.
     pub(super) async fn retry(&mut self) {
-        if self.apply_error.is_some() || !self.attach_errors.is_empty() || !self.group_errors.is_empty() {
+        let failed = self.apply_error.is_some()
+            || !self.attach_errors.is_empty()
+            || !self.group_errors.is_empty()
+            || self.network.unsure();
+        if failed {
             self.network_changed().await;
         }
     }

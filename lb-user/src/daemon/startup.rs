@@ -173,7 +173,8 @@ impl Controller {
         let until = Instant::now() + NEIGHBOUR_WAIT;
         loop {
             self.resolve_backends().await;
-            let missing = self.resolved.values().any(|resolved| resolved.mac.is_none() && !resolved.failed);
+            let missing = self.network.unsure()
+                || self.resolved.values().any(|resolved| resolved.mac.is_none() && !resolved.failed);
             if !missing || Instant::now() >= until {
                 return;
             }

@@ -27,6 +27,11 @@ impl Connection {
     pub(super) const fn handle(&self) -> &Handle {
         &self.handle
     }
+
+    /// Whether it ended, after an error on the socket: nothing will be answered any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.task.is_finished()
+    }
 }
 
 impl Drop for Connection {

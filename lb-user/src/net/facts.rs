@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use lb_core::config::{Config, HostFacts, HostInterface, RouteFact};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 
 use super::connection::{Connection, collect};
-use super::{link, route};
+use super::link;
+use super::route::{self, Answer};
 
 /// Finds out what [`lb_core::config::check_host`] needs to know about this network namespace.
 ///
@@ -40,7 +41,11 @@ pub async fn host_facts(config: &Config) -> Result<HostFacts> {
     let backends: BTreeSet<IpAddr> =
         config.services.iter().flat_map(|service| &service.backends).map(|backend| backend.address).collect();
     for backend in backends {
-        let route = route::look_up(handle, backend).await;
+        let route = match route::look_up(handle, backend).await {
+            Answer::Way(route) => Some(route),
+            Answer::Nowhere => None,
+            Answer::Unknown(why) => bail!("cannot find out how packets to {backend} leave: {why}; try again"),
+        };
         let fact = route.and_then(|route| {
             let interface = names.get(&route.ifindex)?.clone();
             Some(RouteFact { interface, gateway: route.gateway, source: route.source })

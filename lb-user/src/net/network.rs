@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
+use rtnetlink::Handle;
 use tokio::sync::mpsc;
 
 use super::connection::Connection;
@@ -14,6 +15,7 @@ use super::link::{self, Link};
 use super::neighbour::{self, Key, Neighbour};
 use super::route::{self, Route};
 use super::watch::Watch;
+use super::ways::Ways;
 
 /// How frames to a backend leave this machine.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +33,8 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    fn new(backend: IpAddr, route: Route) -> Self {
+    /// Without what neighbours tell.
+    pub(super) fn new(backend: IpAddr, route: Route) -> Self {
         let zeros = match backend {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -49,8 +52,9 @@ impl Resolved {
 /// A view of the network that can be asked and tells when to ask again.
 #[derive(Debug)]
 pub struct Network {
-    connection: Connection,
+    connection: Mutex<Connection>,
     _watch: Watch,
+    ways: Mutex<Ways>,
     /// What is known of each next hop of the last [`Network::resolve`].
     known: Mutex<BTreeMap<Key, Known>>,
     hops: Mutex<Hops>,
@@ -67,8 +71,14 @@ impl Network {
     pub async fn open() -> Result<(Self, mpsc::Receiver<()>)> {
         // Listening first: what changes after this line is told.
         let (watch, changes) = Watch::open()?;
-        let connection = Connection::open()?;
-        Ok((Self { connection, _watch: watch, known: Mutex::default(), hops: Mutex::default() }, changes))
+        let network = Self {
+            connection: Mutex::new(Connection::open()?),
+            _watch: watch,
+            ways: Mutex::default(),
+            known: Mutex::default(),
+            hops: Mutex::default(),
+        };
+        Ok((network, changes))
     }
 
     /// All interfaces.
@@ -76,25 +86,30 @@ impl Network {
     /// # Errors
     /// The kernel refuses.
     pub async fn links(&self) -> Result<Vec<Link>> {
-        let found = link::dump(self.connection.handle()).await?;
+        let found = link::dump(&self.handle()).await?;
         Ok(found.into_iter().map(|found| found.link).collect())
     }
 
     /// The way to each backend, as far as there is one: a backend without a route, or one that is this machine, is not
-    /// in the map.
+    /// in the map. Where the kernel does not tell, the last known way stays in force, and [`Network::unsure`] says so.
     pub async fn resolve(&self, backends: &BTreeSet<IpAddr>) -> BTreeMap<IpAddr, Resolved> {
-        let mut resolved = BTreeMap::new();
+        let handle = self.handle();
+        let mut answers = BTreeMap::new();
         for backend in backends {
-            let route = route::look_up(self.connection.handle(), *backend).await;
-            if let Some(route) = route.filter(|route| !route.local) {
-                resolved.insert(*backend, Resolved::new(*backend, route));
-            }
+            answers.insert(*backend, route::look_up(&handle, *backend).await);
         }
+        let mut resolved = self.ways.lock().unwrap_or_else(PoisonError::into_inner).turn(answers);
         let neighbours = self.neighbours().await.unwrap_or_default();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         *known = fill_in(&mut resolved, &neighbours, &known);
         drop(known);
         resolved
+    }
+
+    /// Whether the last [`Network::resolve`] did without an answer of the kernel. Nothing tells when there will be one:
+    /// ask again after a while.
+    pub fn unsure(&self) -> bool {
+        self.ways.lock().unwrap_or_else(PoisonError::into_inner).unsure
     }
 
     /// Has the kernel resolve the next hops of `hops` and keep them resolved: it does not see the traffic that goes
@@ -104,22 +119,35 @@ impl Network {
         let Some(kernel) = self.neighbours().await else { return };
         let needed = hops.iter().map(|(backend, resolved)| resolved.next_hop(*backend)).collect();
         let requests = self.hops.lock().unwrap_or_else(PoisonError::into_inner).turn(&kernel, needed);
-        let handle = self.connection.handle();
+        let handle = self.handle();
         for key in requests.manage {
-            if let Err(error) = neighbour::manage(handle, key).await {
+            if let Err(error) = neighbour::manage(&handle, key).await {
                 tracing::warn!(ifindex = key.0, address = %key.1, %error, "the kernel does not resolve the next hop");
             }
         }
         for key in requests.release {
-            if let Err(error) = neighbour::release(handle, key).await {
+            if let Err(error) = neighbour::release(&handle, key).await {
                 tracing::debug!(ifindex = key.0, address = %key.1, %error, "the kernel does not let go a neighbour");
             }
         }
     }
 
+    /// For making requests, by another socket if the last one failed.
+    fn handle(&self) -> Handle {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        if connection.is_closed() {
+            match Connection::open() {
+                Ok(opened) => *connection = opened,
+                // The requests will fail, and say so.
+                Err(error) => tracing::debug!(error = %format!("{error:#}"), "cannot connect anew"),
+            }
+        }
+        connection.handle().clone()
+    }
+
     /// `None`, and a warning, if the kernel does not tell.
     async fn neighbours(&self) -> Option<BTreeMap<Key, Neighbour>> {
-        neighbour::dump(self.connection.handle())
+        neighbour::dump(&self.handle())
             .await
             .inspect_err(|error| tracing::warn!(error = %format!("{error:#}"), "cannot read the neighbours"))
             .ok()

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use futures_util::StreamExt;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia};
-use rtnetlink::{Handle, RouteMessageBuilder};
+use nix::errno::Errno;
+use rtnetlink::{Error, Handle, RouteMessageBuilder};
 
 /// The way to an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,20 +20,51 @@ pub(super) struct Route {
     pub(super) local: bool,
 }
 
+/// What became of a lookup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// There is a way, which may end on this machine.
+    Way(Route),
+    /// There is no way, or a route that refuses (unreachable, blackhole, prohibit).
+    Nowhere,
+    /// The kernel did not tell, for this reason. It says nothing about the way.
+    Unknown(String),
+}
+
 /// Looks an address up in the kernel's tables, rules included. Of several equal ways the kernel picks one.
-///
-/// `None` if there is no way, or a route that refuses (unreachable, blackhole, prohibit).
-pub(super) async fn look_up(handle: &Handle, address: IpAddr) -> Option<Route> {
+pub(super) async fn look_up(handle: &Handle, address: IpAddr) -> Answer {
     let length = if address.is_ipv4() { 32 } else { 128 };
-    // The length is right for the family, which is all that can be wrong.
-    let message = RouteMessageBuilder::<IpAddr>::new().destination_prefix(address, length).ok()?.build();
-    let mut answers = std::pin::pin!(handle.route().get(message).execute());
-    match answers.next().await? {
-        Ok(message) => read(message),
-        Err(error) => {
-            tracing::debug!(%address, %error, "no route");
-            None
-        }
+    let request = match RouteMessageBuilder::<IpAddr>::new().destination_prefix(address, length) {
+        Ok(builder) => builder.build(),
+        // The length is right for the family, which is all that can be wrong.
+        Err(error) => return Answer::Unknown(error.to_string()),
+    };
+    let mut answers = std::pin::pin!(handle.route().get(request).execute());
+    let answer = understand(answers.next().await);
+    tracing::trace!(%address, ?answer, "looked up");
+    answer
+}
+
+/// What the first answer says, if there is one.
+fn understand(answer: Option<Result<RouteMessage, Error>>) -> Answer {
+    match answer {
+        None => Answer::Unknown("the kernel did not answer".to_owned()),
+        Some(Ok(message)) => read(message).map_or(Answer::Nowhere, Answer::Way),
+        Some(Err(Error::NetlinkError(message))) if says_nowhere(message.raw_code()) => Answer::Nowhere,
+        // Its own words name no reason.
+        Some(Err(Error::NetlinkError(message))) => Answer::Unknown(message.to_string()),
+        Some(Err(error)) => Answer::Unknown(error.to_string()),
+    }
+}
+
+/// Whether an error of the kernel is its word for "nowhere".
+fn says_nowhere(code: i32) -> bool {
+    match Errno::from_raw(code.saturating_neg()) {
+        // No route, or one of type unreachable.
+        Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::ESRCH => true,
+        // Routes of types blackhole and prohibit. There is nothing else in the request to find fault with.
+        Errno::EINVAL | Errno::EACCES => true,
+        _ => false,
     }
 }
 
@@ -72,6 +104,9 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::num::NonZeroI32;
+
+    use rtnetlink::packet_core::ErrorMessage;
 
     use super::*;
 
@@ -116,6 +151,25 @@ mod tests {
             RouteType::Broadcast,
         ] {
             assert_eq!(read(answer(kind, vec![RouteAttribute::Oif(1)])), None, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_kernels_word_for_nowhere_is_no_route() {
+        let error = |errno: Errno| {
+            let mut message = ErrorMessage::default();
+            message.code = NonZeroI32::new(-(errno as i32));
+            Some(Err(Error::NetlinkError(message)))
+        };
+        for errno in [Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::ESRCH, Errno::EINVAL, Errno::EACCES] {
+            assert_eq!(understand(error(errno)), Answer::Nowhere, "{errno}");
+        }
+        assert_eq!(understand(Some(Ok(answer(RouteType::BlackHole, vec![])))), Answer::Nowhere);
+        let faults = [Errno::ENOBUFS, Errno::ENOMEM, Errno::EAGAIN, Errno::EINTR, Errno::EBUSY, Errno::EPERM]
+            .map(error);
+        for fault in faults.into_iter().chain([None, Some(Err(Error::RequestFailed))]) {
+            let text = format!("{fault:?}");
+            assert!(matches!(understand(fault), Answer::Unknown(why) if !why.is_empty()), "{text}");
         }
     }
 }
