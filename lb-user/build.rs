@@ -11,7 +11,9 @@ const TARGET: &str = "bpfel-unknown-none";
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Asked for now: what was compiled in is where this script was built, which may have been another checkout.
+    let root =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR")).join("..");
     for watched in ["lb-ebpf", "lb-common/src", "lb-common/Cargo.toml", "Cargo.lock", "Cargo.toml"] {
         println!("cargo:rerun-if-changed={}", root.join(watched).display());
     }

@@ -2,6 +2,8 @@
 
 use core::mem::size_of;
 
+use crate::counted::counted;
+
 /// Rows of the packet and event counters for each CPU: outcomes first, events behind.
 pub const COUNTERS_PER_CPU: u32 = 128;
 
@@ -24,52 +26,31 @@ pub struct SlotCounter {
 
 const _: () = assert!(size_of::<SlotCounter>() == 32);
 
-macro_rules! events {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $value:literal, $name:literal;)+) => {
-        /// Something that happened to a flow beside the packet's outcome. The numbers are part of the map layout.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum Event { $($(#[doc = $doc])+ $variant = $value,)+ }
-
-        impl Event {
-            /// All events.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// Name in listings and metrics.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name),+ }
-            }
-
-            /// What it means, in words.
-            #[must_use]
-            pub const fn description(self) -> &'static str {
-                match self { $(Self::$variant => concat!($($doc),+)),+ }
-            }
-
-            /// Row among a CPU's counters.
-            #[inline(always)]
-            #[must_use]
-            pub const fn row(self) -> u32 {
-                FIRST_EVENT.wrapping_add(self as u32)
-            }
-        }
-    };
+counted! {
+    /// Something that happened to a flow beside the packet's outcome. The numbers are part of the map layout.
+    Event {
+        /// A flow was stored in the flow table.
+        Stored = 0, "flow_stored";
+        /// A flow found no place in its bucket and goes by the Maglev table alone.
+        Unstored = 1, "flow_unstored";
+        /// A stored flow made room for a new one.
+        Evicted = 2, "flow_evicted";
+        /// A flow whose backend is gone got another one.
+        Repicked = 3, "flow_repicked";
+        /// A packet in the middle of a TCP connection found no entry and was picked by the Maglev table.
+        MidStreamMiss = 4, "flow_midstream_miss";
+        /// Two CPUs wrote the same entry at once; one write was left out.
+        LostRace = 5, "flow_lost_race";
+    }
 }
 
-events! {
-    /// A flow was stored in the flow table.
-    Stored = 0, "flow_stored";
-    /// A flow found no place in its bucket and goes by the Maglev table alone.
-    Unstored = 1, "flow_unstored";
-    /// A stored flow made room for a new one.
-    Evicted = 2, "flow_evicted";
-    /// A flow whose backend is gone got another one.
-    Repicked = 3, "flow_repicked";
-    /// A packet in the middle of a TCP connection found no entry and was picked by the Maglev table.
-    MidStreamMiss = 4, "flow_midstream_miss";
-    /// Two CPUs wrote the same entry at once; one write was left out.
-    LostRace = 5, "flow_lost_race";
+impl Event {
+    /// Row among a CPU's counters.
+    #[inline(always)]
+    #[must_use]
+    pub const fn row(self) -> u32 {
+        FIRST_EVENT.wrapping_add(self as u32)
+    }
 }
 
 const _: () = assert!(crate::reason::Outcome::LAST < FIRST_EVENT);

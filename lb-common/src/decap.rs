@@ -2,45 +2,25 @@
 
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
+use crate::counted::counted;
 use crate::frame::PacketEdit;
 use crate::packet::{ethertype, parse_link, protocol, words};
 use crate::reason::Action;
 
-macro_rules! decap_outcomes {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $value:literal, $name:literal;)+) => {
-        /// What became of a frame. The numbers are part of the map layout.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum DecapOutcome { $($(#[doc = $doc])+ $variant = $value,)+ }
-
-        impl DecapOutcome {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-            /// Name in listings.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name),+ }
-            }
-            /// What it means, in words.
-            #[must_use]
-            pub const fn description(self) -> &'static str {
-                match self { $(Self::$variant => concat!($($doc),+)),+ }
-            }
-        }
-    };
-}
-
-decap_outcomes! {
-    /// Not an IP-in-IP packet: the kernel's.
-    NotTunnel = 0, "passed_not_tunnel";
-    /// IP in IP from an address that is not a configured balancer: the kernel's, untouched.
-    ForeignSource = 1, "passed_foreign_source";
-    /// The outer header was taken off and the packet handed to the kernel.
-    Decapsulated = 2, "decapsulated";
-    /// From a balancer, but the inner destination is not a configured VIP: dropped.
-    ForeignVip = 3, "dropped_foreign_vip";
-    /// From a balancer, but the inner packet is cut short: dropped.
-    Malformed = 4, "dropped_malformed";
+counted! {
+    /// What became of a frame. The numbers are part of the map layout.
+    DecapOutcome {
+        /// Not an IP-in-IP packet: the kernel's.
+        NotTunnel = 0, "passed_not_tunnel";
+        /// IP in IP from an address that is not a configured balancer: the kernel's, untouched.
+        ForeignSource = 1, "passed_foreign_source";
+        /// The outer header was taken off and the packet handed to the kernel.
+        Decapsulated = 2, "decapsulated";
+        /// From a balancer, but the inner destination is not a configured VIP: dropped.
+        ForeignVip = 3, "dropped_foreign_vip";
+        /// From a balancer, but the inner packet is cut short: dropped.
+        Malformed = 4, "dropped_malformed";
+    }
 }
 
 impl DecapOutcome {

@@ -24,6 +24,7 @@ extern crate std;
 pub mod answer;
 pub mod backend;
 pub mod checksum;
+mod counted;
 pub mod counters;
 pub mod decap;
 pub mod egress;

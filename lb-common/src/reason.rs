@@ -1,32 +1,8 @@
 //! What became of a packet. Each packet increments exactly one of these counters.
 
-macro_rules! outcomes {
-    ($(#[$meta:meta])* $type:ident { $($(#[doc = $doc:literal])+ $variant:ident = $value:literal, $name:literal;)+ }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(u8)]
-        pub enum $type { $($(#[doc = $doc])+ $variant = $value,)+ }
+use crate::counted::counted;
 
-        impl $type {
-            /// All of them, in the order of their numbers.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// Name in listings and metrics.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name),+ }
-            }
-
-            /// What it means, in words.
-            #[must_use]
-            pub const fn description(self) -> &'static str {
-                match self { $(Self::$variant => concat!($($doc),+)),+ }
-            }
-        }
-    };
-}
-
-outcomes! {
+counted! {
     /// The packet was sent on, answered, or left to the kernel. The numbers are part of the map layout.
     Verdict {
         /// Steered to a backend.
@@ -56,7 +32,7 @@ outcomes! {
     }
 }
 
-outcomes! {
+counted! {
     /// The packet was dropped. The numbers are part of the map layout.
     DropReason {
         /// To a VIP, but the IP or transport header is cut short or contradicts the frame.

@@ -3,14 +3,12 @@
 use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns,
 };
-use aya_ebpf::programs::XdpContext;
 use lb_common::backend::BackendRow;
 use lb_common::counters::{COUNTERS_PER_CPU, Event};
 use lb_common::egress::EgressRow;
 use lb_common::flow::tick_of;
-use lb_common::frame::{PacketEdit, PacketView, Plain};
 use lb_common::limits::{TABLE_ENTRIES_PER_VALUE, WAYS};
-use lb_common::packet::{Tuple, Walk};
+use lb_common::packet::Tuple;
 use lb_common::pick::{Pick, Service, Signals, pick};
 use lb_common::reason::Outcome;
 use lb_common::service::{LEASE_FOR_EVER, ServiceKey4, ServiceKey6, ServiceWord, VipRow};
@@ -23,64 +21,6 @@ use crate::maps;
 
 /// Table entries of one map value, as a power of two.
 const VALUE_SHIFT: u32 = TABLE_ENTRIES_PER_VALUE.trailing_zeros();
-
-/// One run of the balancer program.
-pub struct Balancer<'c> {
-    frame: Frame<'c>,
-}
-
-impl<'c> Balancer<'c> {
-    /// The world of this run.
-    #[inline(always)]
-    #[must_use]
-    pub const fn new(context: &'c XdpContext) -> Self {
-        Self { frame: Frame::new(context) }
-    }
-}
-
-impl PacketView for Balancer<'_> {
-    #[inline(always)]
-    fn load<T: Plain>(&self, offset: usize) -> Option<T> {
-        self.frame.load(offset)
-    }
-
-    #[inline(always)]
-    fn length(&self) -> usize {
-        self.frame.length()
-    }
-
-    #[inline(always)]
-    fn holds(&self, bytes: usize) -> bool {
-        self.frame.holds(bytes)
-    }
-
-    #[inline(always)]
-    fn walk(&self, offset: usize, protocol: u8) -> Walk {
-        self.frame.walk(offset, protocol)
-    }
-}
-
-impl PacketEdit for Balancer<'_> {
-    #[inline(always)]
-    fn store<T: Plain>(&self, offset: usize, value: T) -> bool {
-        self.frame.store(offset, value)
-    }
-
-    #[inline(always)]
-    fn grow_head(&self, bytes: usize) -> bool {
-        self.frame.grow_head(bytes)
-    }
-
-    #[inline(always)]
-    fn shrink_head(&self, bytes: usize) -> bool {
-        self.frame.shrink_head(bytes)
-    }
-
-    #[inline(always)]
-    fn set_length(&self, length: usize) -> bool {
-        self.frame.set_length(length)
-    }
-}
 
 #[inline(always)]
 fn cpu() -> u32 {
@@ -191,10 +131,10 @@ pub unsafe extern "C" fn fairlead_pick(tuple: *const Tuple, index: u64, word: u6
     pick(&Maps, tuple, Signals((index >> 32) as u32), service).0
 }
 
-impl World for Balancer<'_> {
+impl World for Frame<'_> {
     #[inline(always)]
     fn ingress_ifindex(&self) -> u32 {
-        self.frame.context().ingress_ifindex() as u32
+        self.context().ingress_ifindex() as u32
     }
 
     #[inline(always)]

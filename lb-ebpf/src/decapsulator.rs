@@ -2,9 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::programs::XdpContext;
 use lb_common::decap::{DecapOutcome, DecapWorld};
-use lb_common::frame::{PacketEdit, PacketView, Plain};
 
 use crate::frame::Frame;
 use crate::maps;
@@ -24,60 +22,7 @@ impl<T> Aligned<T> {
     }
 }
 
-/// One run of the decapsulator program.
-pub struct Decapsulator<'c> {
-    frame: Frame<'c>,
-}
-
-impl<'c> Decapsulator<'c> {
-    /// The world of this run.
-    #[inline(always)]
-    #[must_use]
-    pub const fn new(context: &'c XdpContext) -> Self {
-        Self { frame: Frame::new(context) }
-    }
-}
-
-impl PacketView for Decapsulator<'_> {
-    #[inline(always)]
-    fn load<T: Plain>(&self, offset: usize) -> Option<T> {
-        self.frame.load(offset)
-    }
-
-    #[inline(always)]
-    fn length(&self) -> usize {
-        self.frame.length()
-    }
-
-    #[inline(always)]
-    fn holds(&self, bytes: usize) -> bool {
-        self.frame.holds(bytes)
-    }
-}
-
-impl PacketEdit for Decapsulator<'_> {
-    #[inline(always)]
-    fn store<T: Plain>(&self, offset: usize, value: T) -> bool {
-        self.frame.store(offset, value)
-    }
-
-    #[inline(always)]
-    fn grow_head(&self, bytes: usize) -> bool {
-        self.frame.grow_head(bytes)
-    }
-
-    #[inline(always)]
-    fn shrink_head(&self, bytes: usize) -> bool {
-        self.frame.shrink_head(bytes)
-    }
-
-    #[inline(always)]
-    fn set_length(&self, length: usize) -> bool {
-        self.frame.set_length(length)
-    }
-}
-
-impl DecapWorld for Decapsulator<'_> {
+impl DecapWorld for Frame<'_> {
     #[inline(always)]
     fn is_balancer4(&self, address: u32) -> bool {
         maps::DECAP_FROM4.get(&Aligned::new(32, address).key).is_some()

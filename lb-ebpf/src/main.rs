@@ -9,13 +9,12 @@ use aya_log_ebpf::{debug, trace};
 use lb_common::decap::decapsulate;
 use lb_common::journey;
 use lb_common::reason::{Action, Outcome};
-use lb_ebpf::balancer::Balancer;
-use lb_ebpf::decapsulator::Decapsulator;
+use lb_ebpf::frame::Frame;
 
 /// Steers packets for VIPs to backends.
 #[xdp(frags)]
 pub(crate) fn fairlead_lb(context: XdpContext) -> u32 {
-    let outcome = journey(&Balancer::new(&context));
+    let outcome = journey(&Frame::new(&context));
     // Compiled away by the verifier unless a log level was set at load.
     match outcome {
         Outcome::Drop(reason) => debug!(&context, "dropped: {}", reason.name()),
@@ -27,7 +26,7 @@ pub(crate) fn fairlead_lb(context: XdpContext) -> u32 {
 /// Takes the outer header off what balancers send.
 #[xdp(frags)]
 pub(crate) fn fairlead_decap(context: XdpContext) -> u32 {
-    action(decapsulate(&Decapsulator::new(&context)).action())
+    action(decapsulate(&Frame::new(&context)).action())
 }
 
 /// Hands every frame to the kernel: the far end of a veth pair needs a program before the near end can transmit.

@@ -11,6 +11,7 @@ mod interfaces;
 mod seed;
 mod startup;
 mod sweep;
+mod warnings;
 
 use std::path::Path;
 use std::time::Duration;

@@ -76,6 +76,18 @@ fn render(status: &Status, now: SystemTime) -> String {
         let left = duration(deadline.until(now));
         let _ = writeln!(text, "trial     {left} left: run `fairlead confirm`, or the program is detached");
     }
+    text.push('\n');
+    text.push_str(&interfaces(status));
+    if !status.warnings.is_empty() {
+        text.push('\n');
+    }
+    for warning in &status.warnings {
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    text
+}
+
+fn interfaces(status: &Status) -> String {
     let columns = [
         ("INTERFACE", Align::Left),
         ("INDEX", Align::Right),
@@ -84,7 +96,7 @@ fn render(status: &Status, now: SystemTime) -> String {
         ("PROGRAM", Align::Right),
         ("NOTE", Align::Left),
     ];
-    let interfaces = status.interfaces.iter().map(|interface| {
+    let rows = status.interfaces.iter().map(|interface| {
         [
             interface.name.clone(),
             interface.index.to_string(),
@@ -94,15 +106,7 @@ fn render(status: &Status, now: SystemTime) -> String {
             interface.note.clone().unwrap_or_default(),
         ]
     });
-    text.push('\n');
-    text.push_str(&table(columns, interfaces));
-    if !status.warnings.is_empty() {
-        text.push('\n');
-    }
-    for warning in &status.warnings {
-        let _ = writeln!(text, "warning: {warning}");
-    }
-    text
+    table(columns, rows)
 }
 
 /// `2 services, 5 backends: 4 up, 1 draining`.

@@ -20,9 +20,6 @@ use crate::api::types::{
 };
 use crate::api::{ApiError, Timestamp};
 
-/// Part of the flow table in use above which flows begin to find no place.
-const FULL_PERCENT: f64 = 50.0;
-
 impl Controller {
     pub(super) fn status(&self) -> Status {
         let changed_on_disk = self.changed_on_disk();
@@ -101,79 +98,6 @@ impl Controller {
             flow_tuples: limits.flow_tuples,
             memory_bytes: self.tables.layout().memory_bytes(),
         }
-    }
-
-    fn warnings(
-        &self,
-        interfaces: &[InterfaceStatus],
-        services: &[Service],
-        flow_table: &FlowTableStatus,
-        changed_on_disk: bool,
-    ) -> Vec<String> {
-        let mut warnings: Vec<String> = self.loaded.warnings.iter().map(ToString::to_string).collect();
-        warnings
-            .extend(self.apply_error.as_ref().map(|error| format!("the maps are not up to date: {error}")));
-        warnings.extend(self.group_errors.iter().cloned());
-        for interface in interfaces {
-            let note = interface.note.as_deref().unwrap_or("no reason known");
-            match interface.mode {
-                AttachedMode::Native => {}
-                AttachedMode::Generic => warnings.push(format!(
-                    "interface {} runs in generic mode, which is slow: {note}",
-                    interface.name
-                )),
-                AttachedMode::Detached => {
-                    warnings.push(format!("interface {} is not attached: {note}", interface.name))
-                }
-            }
-        }
-        for service in services {
-            if service.all_down {
-                warnings.push(format!(
-                    "service {}: every checked backend is down ({})",
-                    service.name,
-                    service.when_all_down.word()
-                ));
-            } else if !service.serving {
-                warnings.push(format!("service {}: no backend takes new flows", service.name));
-            }
-        }
-        let mut seen = std::collections::BTreeSet::new();
-        for backend in services
-            .iter()
-            .flat_map(|service| &service.backends)
-            .filter(|backend| seen.insert(backend.address))
-        {
-            match self.resolved.get(&backend.address) {
-                None => warnings.push(format!("backend {}: no route; it gets no packets", backend.address)),
-                Some(hop) => {
-                    let next = hop.gateway.unwrap_or(backend.address);
-                    if hop.failed || hop.mac.is_none() {
-                        warnings.push(format!(
-                            "backend {}: its next hop {next} does not answer ARP or neighbour discovery",
-                            backend.address
-                        ));
-                    }
-                    if !self.attached.values().any(|attached| attached.ifindex == hop.ifindex) {
-                        warnings.push(format!(
-                            "backend {}: its route leaves by an interface that is not attached; packets to it are dropped as {}",
-                            backend.address,
-                            DropReason::OtherInterface.name()
-                        ));
-                    }
-                }
-            }
-        }
-        if flow_table.used_percent > FULL_PERCENT {
-            warnings.push(format!(
-                "the flow table is {} % full; raise `flows` under [limits]",
-                flow_table.used_percent
-            ));
-        }
-        if changed_on_disk {
-            warnings.push("the configuration file differs from what is in force; put it in force with `fairlead config reload`".to_owned());
-        }
-        warnings
     }
 
     pub(super) fn services(&self) -> ServiceList {

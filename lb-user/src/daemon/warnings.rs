@@ -1,0 +1,84 @@
+//! What an operator should look at, in sentences.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use lb_common::reason::DropReason;
+
+use super::controller::Controller;
+use crate::api::types::{AttachedMode, FlowTableStatus, InterfaceStatus, Service};
+
+/// Part of the flow table in use above which flows begin to find no place.
+const FULL_PERCENT: f64 = 50.0;
+
+impl Controller {
+    /// All warnings, those about the whole first.
+    pub(super) fn warnings(
+        &self,
+        interfaces: &[InterfaceStatus],
+        services: &[Service],
+        flow_table: &FlowTableStatus,
+        changed_on_disk: bool,
+    ) -> Vec<String> {
+        let mut warnings: Vec<String> = self.loaded.warnings.iter().map(ToString::to_string).collect();
+        warnings.extend(self.apply_error.iter().map(|error| format!("the maps are not up to date: {error}")));
+        warnings.extend(self.group_errors.iter().cloned());
+        warnings.extend(interfaces.iter().filter_map(of_interface));
+        warnings.extend(services.iter().filter_map(of_service));
+        let backends: BTreeSet<IpAddr> =
+            services.iter().flat_map(|service| &service.backends).map(|backend| backend.address).collect();
+        warnings.extend(backends.into_iter().flat_map(|backend| self.of_backend(backend)));
+        if flow_table.used_percent > FULL_PERCENT {
+            let used = flow_table.used_percent;
+            warnings.push(format!("the flow table is {used} % full; raise `flows` under [limits]"));
+        }
+        if changed_on_disk {
+            warnings.push(
+                "the configuration file differs from what is in force; put it in force with `fairlead config reload`"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+
+    fn of_backend(&self, backend: IpAddr) -> Vec<String> {
+        let Some(hop) = self.resolved.get(&backend) else {
+            return vec![format!("backend {backend}: no route; it gets no packets")];
+        };
+        let mut warnings = Vec::new();
+        if hop.failed || hop.mac.is_none() {
+            let next = hop.gateway.unwrap_or(backend);
+            warnings.push(format!(
+                "backend {backend}: its next hop {next} does not answer ARP or neighbour discovery"
+            ));
+        }
+        if !self.attached.values().any(|attached| attached.ifindex == hop.ifindex) {
+            warnings.push(format!(
+                "backend {backend}: its route leaves by an interface that is not attached; packets to it are dropped as {}",
+                DropReason::OtherInterface.name()
+            ));
+        }
+        warnings
+    }
+}
+
+fn of_interface(interface: &InterfaceStatus) -> Option<String> {
+    let InterfaceStatus { name, mode, note, .. } = interface;
+    let note = note.as_deref().unwrap_or("no reason known");
+    match mode {
+        AttachedMode::Native => None,
+        AttachedMode::Generic => {
+            Some(format!("interface {name} runs in generic mode, which is slow: {note}"))
+        }
+        AttachedMode::Detached => Some(format!("interface {name} is not attached: {note}")),
+    }
+}
+
+fn of_service(service: &Service) -> Option<String> {
+    let name = &service.name;
+    if service.all_down {
+        let rule = service.when_all_down.word();
+        return Some(format!("service {name}: every checked backend is down ({rule})"));
+    }
+    (!service.serving).then(|| format!("service {name}: no backend takes new flows"))
+}
