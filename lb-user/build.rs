@@ -21,10 +21,11 @@ fn main() {
     let object = match build(&root, &out) {
         Ok(object) => object,
         Err(reason) => {
-            eprintln!(
-                "error: the BPF programs were not built: {reason}; run `cargo xtask setup` and build again"
+            // One line, without the dump of a failed script.
+            println!(
+                "cargo::error=the BPF programs were not built: {reason}; run `cargo xtask setup` and build again"
             );
-            std::process::exit(1);
+            return;
         }
     };
     std::fs::copy(&object, out.join("fairlead.bpf.o")).expect("the object was just built");
