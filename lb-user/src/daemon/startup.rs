@@ -35,7 +35,8 @@ const CAPABILITIES: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON
 /// Starts everything but the loop.
 ///
 /// # Errors
-/// The first thing that keeps the daemon from running; what was in force before still is.
+/// The first thing that keeps the daemon from running. What was in force before still is, but for one that takes over and
+/// cannot attach: forwarding goes on then, by maps that are already those of the new file.
 pub(super) async fn start(options: &RunOptions) -> Result<(Controller, mpsc::Receiver<()>, Listener)> {
     check_rights()?;
     let text = file::read(&options.config)?;
