@@ -1,6 +1,6 @@
 //! Changes of the configuration: by command, by reload, by signal. A change that fails leaves everything as it was.
 
-use lb_core::config::{self, Limits, Problem};
+use lb_core::config::{self, Interface, Limits, Problem};
 use lb_core::edit::{self, Change};
 use lb_core::health::Verdict;
 use tokio::time::Instant;
@@ -98,12 +98,27 @@ impl Controller {
         if !fixed.is_empty() {
             return Err(ApiError::invalid_config(&file, fixed));
         }
+        // First what only the kernel can refuse: nothing is changed then.
+        let wanted: Vec<Interface> = next
+            .config
+            .interfaces
+            .iter()
+            .filter(|interface| !self.loaded.config.interfaces.contains(interface))
+            .cloned()
+            .collect();
+        if !wanted.is_empty() {
+            self.links = self.network.links().await.map_err(|error| {
+                ApiError::internal(format!("cannot read the interfaces: {error:#}"), "try again")
+            })?;
+        }
+        let anew = self.attach_all(&wanted).map_err(|error| not_attached(&error))?;
         let before = std::mem::replace(&mut self.loaded, next);
         self.prober.configure(Instant::now().into_std(), &self.loaded.config);
         self.keep_serving();
         self.resolve_backends().await;
         if let Err(error) = self.reconcile() {
             let message = format!("the change can't be applied: {error:#}");
+            self.take_back(&anew);
             self.undo(before).await;
             return Err(ApiError::conflict(message, "nothing was changed"));
         }
@@ -132,6 +147,17 @@ impl Controller {
         self.resolve_backends().await;
         self.reconcile_or_warn();
         self.join_groups();
+    }
+}
+
+/// An interface that a configuration names anew, or in another mode, and that can't be had.
+fn not_attached(error: &anyhow::Error) -> ApiError {
+    match error.downcast_ref::<ApiError>() {
+        Some(error) => error.clone(),
+        None => ApiError::conflict(
+            format!("{error:#}"),
+            "nothing was changed; mend the interface or the file and reload again",
+        ),
     }
 }
 

@@ -4,9 +4,10 @@ use std::fs;
 
 use anyhow::{Context, Result, bail};
 use lb_common::egress::EgressRow;
-use lb_core::config::Interface;
+use lb_core::config::{AttachMode, Interface};
 
 use super::controller::Controller;
+use crate::api::ApiError;
 use crate::bpf::link::{Attached, unpin};
 use crate::bpf::pins::Pins;
 use crate::bpf::program;
@@ -33,6 +34,22 @@ pub(super) fn check_positions(links: &[&Link]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether the mode in which an interface is attached is one that the configuration allows.
+fn fits(interface: &Interface, native: bool) -> Result<()> {
+    let (now, demanded) = match (interface.mode, native) {
+        (AttachMode::Native, false) => ("generic", "native"),
+        (AttachMode::Generic, true) => ("native", "generic"),
+        _ => return Ok(()),
+    };
+    bail!(ApiError::conflict(
+        format!(
+            "interface {} is attached in {now} mode, and mode = \"{demanded}\" is demanded now",
+            interface.name
+        ),
+        "set mode = \"auto\" to leave it as it is, or end forwarding with `fairlead stop --detach` and start anew",
+    ))
 }
 
 impl Controller {
@@ -131,11 +148,53 @@ impl Controller {
         Ok(())
     }
 
+    /// Attaches to all of these or, if one fails, to none that was not attached before. Gives the names of those that are
+    /// attached anew.
+    ///
+    /// # Errors
+    /// If one is missing or occupied, attached in another mode than it demands, or the kernel refuses.
+    pub(super) fn attach_all(&mut self, interfaces: &[Interface]) -> Result<Vec<String>> {
+        let mut anew = Vec::new();
+        for interface in interfaces {
+            let known = self.is_pinned(&interface.name);
+            let done = match self.attached.get(&interface.name) {
+                Some(attached) => fits(interface, attached.native),
+                None => self.attach(interface),
+            };
+            match done {
+                Ok(()) if known => {}
+                Ok(()) => anew.push(interface.name.clone()),
+                Err(error) => {
+                    self.take_back(&anew);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(anew)
+    }
+
+    /// Whether a program of this instance is on the interface, put there by this daemon or an earlier one.
+    fn is_pinned(&self, name: &str) -> bool {
+        let pin = |link: &Link| Some(self.pins.as_ref()?.links().join(link.index.to_string()).exists());
+        self.attached.contains_key(name) || self.link(name).and_then(pin).unwrap_or(false)
+    }
+
+    /// Detaches from these interfaces again.
+    pub(super) fn take_back(&mut self, names: &[String]) {
+        for name in names {
+            if let Some(attached) = self.attached.remove(name)
+                && let Err(error) = attached.detach()
+            {
+                tracing::warn!(interface = %name, error = %format!("{error:#}"), "cannot detach");
+            }
+        }
+    }
+
     /// Attaches to one interface.
     ///
     /// # Errors
     /// If it is missing or occupied, or the kernel refuses.
-    pub(super) fn attach(&mut self, interface: &Interface) -> Result<()> {
+    fn attach(&mut self, interface: &Interface) -> Result<()> {
         let Some(link) = self.link(&interface.name).cloned() else {
             bail!("interface {} does not exist", interface.name);
         };

@@ -35,8 +35,7 @@ const CAPABILITIES: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON
 /// Starts everything but the loop.
 ///
 /// # Errors
-/// The first thing that keeps the daemon from running. What was in force before still is, but for one that takes over and
-/// cannot attach: forwarding goes on then, by maps that are already those of the new file.
+/// The first thing that keeps the daemon from running. What was in force before still is.
 pub(super) async fn start(options: &RunOptions) -> Result<(Controller, mpsc::Receiver<()>, Listener)> {
     check_rights()?;
     let text = file::read(&options.config)?;
@@ -149,9 +148,17 @@ impl Controller {
             let desired = plan(&config, &self.prober.verdicts(), &self.next_hops());
             self.actual.recognise(&desired);
         }
-        self.reconcile().context("cannot fill the maps")?;
-        for interface in &config.interfaces {
-            self.attach(interface)?;
+        if fresh {
+            // No packet before all is in place.
+            self.reconcile().context("cannot fill the maps")?;
+            self.attach_all(&config.interfaces)?;
+        } else {
+            // What can fail comes before the maps are touched: the earlier daemon's stay in force then.
+            let attached = self.attach_all(&config.interfaces)?;
+            if let Err(error) = self.reconcile() {
+                self.take_back(&attached);
+                return Err(error.context("cannot fill the maps"));
+            }
         }
         self.detach_unnamed()?;
         self.join_groups();

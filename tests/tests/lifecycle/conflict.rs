@@ -3,9 +3,10 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use fairlead_tests::lab::plan::Row;
 use fairlead_tests::lab::{Lab, attach_pass};
 
-use crate::fixture::{Stage, check, plain, xdp};
+use crate::fixture::{Stage, check, check_cli, plain, xdp};
 
 #[test]
 fn second_daemon_of_an_instance_is_refused_by_name_and_disturbs_nothing() -> Result<()> {
@@ -114,4 +115,78 @@ fn interface_that_leaves_the_file_is_detached_by_reload_or_restart() -> Result<(
     stage.daemon.write_config(&one)?;
     stage.daemon.start()?;
     gone(&stage).context("restart")
+}
+
+#[test]
+fn reload_that_names_an_interface_it_cannot_have_changes_nothing() -> Result<()> {
+    let mut stage = Stage::running(2)?;
+    stage.balancer().ns.ip("link add uplink type veth peer name far\nlink set uplink up\nlink set far up")?;
+    attach_pass(&stage.balancer().ns, "uplink", &stage.lab.pin_folder("foreign")?)?;
+    let foreign = xdp(stage.balancer(), "uplink")?.context("the foreign program is not attached")?;
+    stage.forwards()?;
+    let fewer =
+        plain(&stage.lab).replace(&format!("address = \"{}\"", stage.backend(1)), "address = \"10.20.2.99\"");
+    let text = format!("{fewer}\n[[interface]]\nname = \"uplink\"\n");
+    stage.daemon.write_config(&text)?;
+    let generation = stage.daemon.get("/v1/status")?["config"]["generation"].clone();
+    check_cli(&stage.daemon, "config reload", 5, &["uplink", &format!("id {foreign}"), "not ours"])?;
+    let status = stage.daemon.get("/v1/status")?;
+    ensure!(generation.is_u64() && status["config"]["generation"] == generation, "{status}");
+    ensure!(stage.daemon.get("/v1/services/lines")?.to_string().contains(&stage.backend(1).to_string()));
+    stage.none_broke()?;
+    // Nor does a daemon that takes over begin with the file that it then refuses.
+    stage.daemon.kill();
+    let (code, said) = stage.daemon.refused()?;
+    check("the daemon", (code, &said), 5, &["uplink", "not ours"])?;
+    assert_eq!(xdp(stage.balancer(), "uplink")?, Some(foreign));
+    stage.forwards()?;
+    stage.none_broke()?;
+    stage.daemon.write_config(&plain(&stage.lab))?;
+    stage.daemon.start()?;
+    let service = stage.daemon.get("/v1/services/lines")?;
+    ensure!(service.to_string().contains(&stage.backend(1).to_string()), "{service}");
+    stage.none_broke()
+}
+
+#[test]
+fn mode_of_an_attached_interface_is_not_changed_by_a_reload() -> Result<()> {
+    let stage = Stage::running(1)?;
+    stage.forwards()?;
+    let id = stage.xdp()?;
+    let mode = |mode: &str| plain(&stage.lab).replace("# the only one", &format!("\nmode = \"{mode}\""));
+    stage.daemon.write_config(&mode("generic"))?;
+    check_cli(&stage.daemon, "config reload", 5, &["eth0", "native mode", "\"generic\"", "stop --detach"])?;
+    stage.daemon.write_config(&mode("native"))?;
+    check_cli(&stage.daemon, "config reload", 0, &[])?;
+    assert_eq!(stage.xdp()?, id);
+    stage.none_broke()
+}
+
+#[test]
+fn commands_at_the_same_time_are_all_done_and_all_written() -> Result<()> {
+    let stage = Stage::running(1)?;
+    stage.know_farm(8)?;
+    let added: Vec<_> = (0..8).map(|index| Row::Farm.v4(index)).collect();
+    std::thread::scope(|scope| {
+        let commands: Vec<_> = added
+            .iter()
+            .map(|address| {
+                scope.spawn(|| stage.daemon.ok(&["backend", "add", "lines", &address.to_string()]))
+            })
+            .collect();
+        commands.into_iter().try_for_each(|command| command.join().expect("no panic").map(drop))
+    })?;
+    let (file, listed) = (stage.daemon.read_config()?, stage.daemon.get("/v1/services/lines")?.to_string());
+    for address in added {
+        let quoted = format!("\"{address}\"");
+        ensure!(
+            file.contains(&quoted) && listed.contains(&quoted),
+            "{address} is missing:\n{file}\n{listed}"
+        );
+    }
+    ensure!(
+        stage.daemon.ok(&["config", "reload"])?.contains("has not changed"),
+        "the file is not what is in force"
+    );
+    Ok(())
 }
