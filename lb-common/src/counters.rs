@@ -41,6 +41,10 @@ counted! {
         MidStreamMiss = 4, "flow_midstream_miss";
         /// Two CPUs wrote the same entry at once; one write was left out.
         LostRace = 5, "flow_lost_race";
+        /// A new flow was not stored, since too many came at once; it goes by the Maglev table alone.
+        Guarded = 6, "flow_guarded";
+        /// A flow that would have made room for a new one is known to its entry alone, and kept; the new one went unstored.
+        ExceptionKept = 7, "flow_exception_kept";
     }
 }
 

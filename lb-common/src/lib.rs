@@ -30,6 +30,7 @@ pub mod decap;
 pub mod egress;
 pub mod flow;
 pub mod frame;
+pub mod guard;
 pub mod hash;
 pub mod journey;
 pub mod limits;

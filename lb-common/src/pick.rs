@@ -225,11 +225,15 @@ fn overwrite<W: Steering>(
     stored
 }
 
-/// Stores a new flow in the place that is worth least; a bucket full of exceptions leaves it unstored.
+/// Stores a new flow in the place that is worth least; a flood, or a bucket full of exceptions, leaves it unstored.
 #[inline(always)]
 fn store<W: Steering>(world: &W, place: Place<W::Bucket>, new: FlowEntry, signals: Signals, tuple: &Tuple) {
     if !signals.has(Signals::OPENS) && tuple.protocol == protocol::TCP {
         world.note(Event::MidStreamMiss);
+    }
+    if !world.admits_flow() {
+        world.note(Event::Guarded);
+        return;
     }
     let mut victim = FlowEntry::EMPTY;
     let mut worth = 0u16;
@@ -255,7 +259,39 @@ fn store<W: Steering>(world: &W, place: Place<W::Bucket>, new: FlowEntry, signal
         world.note(Event::Unstored);
         return;
     }
-    if overwrite(world, Place { way, ..place }, victim, new, tuple) && !victim.is_empty() {
+    let place = Place { way, ..place };
+    if is_unmarked_exception(world, victim) {
+        keep(world, place, victim);
+        world.note(Event::Unstored);
+    } else if overwrite(world, place, victim, new, tuple) && !victim.is_empty() {
         world.note(Event::Evicted);
     }
+}
+
+/// Whether the table of a live flow's own service would send it elsewhere. User space marks such flows after each table
+/// switch, but until it has, only the entry knows.
+#[inline(always)]
+fn is_unmarked_exception<W: Steering>(world: &W, victim: FlowEntry) -> bool {
+    if victim.is_empty() || victim.is(FlowEntry::CLOSING) {
+        return false;
+    }
+    let Some(row) = world.backend(victim.slot()) else { return false };
+    if matches!(row.load().state(), SlotState::Dead | SlotState::Free) {
+        return false;
+    }
+    let Some(word) = world.service_word(u32::from(row.service)) else { return false };
+    if !word.has(ServiceWord::TRACK) {
+        return false;
+    }
+    let index = table_index(word.class(), victim.fingerprint());
+    !word.has(ServiceWord::SERVE) || world.table_slot(word.first_entry(), index) != victim.slot()
+}
+
+/// Marks a flow as the exception that it is. If the entry has changed meanwhile, its flow is alive, and the next
+/// newcomer looks again.
+#[inline(always)]
+fn keep<W: Steering>(world: &W, place: Place<W::Bucket>, entry: FlowEntry) {
+    let marked = entry.with_state(entry.state() | FlowEntry::EXCEPTION);
+    let kept = world.replace(place.bucket, place.way, entry.0, marked.0);
+    world.note(if kept { Event::ExceptionKept } else { Event::LostRace });
 }

@@ -16,8 +16,8 @@ pub struct Settings {
     pub slots: u32,
     /// 1 if the 5-tuple of each stored flow is kept for listings.
     pub flow_tuples: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// New flows stored in a window on one CPU at most ([`crate::guard`]); 0: no guard.
+    pub guard_per_window: u32,
 }
 
 const _: () = assert!(size_of::<Settings>() == size_of::<HashKey>() + 16);

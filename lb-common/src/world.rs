@@ -18,6 +18,9 @@ pub trait Steering {
 
     /// Load-time settings.
     fn settings(&self) -> &Settings;
+    /// The published word of a service.
+    fn service_word(&self, index: u32) -> Option<ServiceWord>;
+
     /// The slot at a place of a Maglev table; 0 is "none".
     fn table_slot(&self, first_entry: u32, index: u32) -> u16;
     /// A row of BACKENDS.
@@ -32,6 +35,9 @@ pub trait Steering {
     fn note_tuple(&self, bucket: u32, way: usize, tuple: &Tuple);
     /// Coarse time for flow entries: see [`crate::flow::tick_of`].
     fn tick(&self) -> u16;
+    /// Counts a new flow for the flood guard, and says whether it may be stored: see [`crate::guard`].
+    fn admits_flow(&self) -> bool;
+
     /// Adds one to an event.
     fn note(&self, event: Event);
 }

@@ -7,6 +7,7 @@ use lb_common::backend::BackendRow;
 use lb_common::counters::{COUNTERS_PER_CPU, Event};
 use lb_common::egress::EgressRow;
 use lb_common::flow::tick_of;
+use lb_common::guard::{GuardWord, window_of};
 use lb_common::limits::{TABLE_ENTRIES_PER_VALUE, WAYS};
 use lb_common::packet::Tuple;
 use lb_common::pick::{Pick, Service, Signals, pick};
@@ -54,6 +55,13 @@ impl Steering for Maps {
     fn settings(&self) -> &Settings {
         // SAFETY: Global<T> is transparent over T, and the loader has put a value there.
         unsafe { &*(behind::<()>(&raw const maps::SETTINGS as usize) as *const Settings) }
+    }
+
+    #[inline(always)]
+    fn service_word(&self, index: u32) -> Option<ServiceWord> {
+        let place = maps::SERVICES.get_ptr(index)?;
+        // SAFETY: an aligned word inside the map; one load sees one published state.
+        Some(ServiceWord(unsafe { place.read_volatile() }))
     }
 
     #[inline(always)]
@@ -112,6 +120,23 @@ impl Steering for Maps {
     }
 
     #[inline(always)]
+    fn admits_flow(&self) -> bool {
+        let limit = self.settings().guard_per_window;
+        if limit == 0 {
+            return true;
+        }
+        let Some(place) = maps::GUARD.get_ptr_mut(cpu()) else { return true };
+        let word = place.cast::<u64>();
+        // SAFETY: the helper has no preconditions.
+        let window = window_of(unsafe { bpf_ktime_get_coarse_ns() });
+        // SAFETY: inside the map value of this CPU, which nobody else writes.
+        let now = GuardWord(unsafe { word.read() }).count(window);
+        // SAFETY: as above.
+        unsafe { word.write(now.0) };
+        now.admits(limit)
+    }
+
+    #[inline(always)]
     fn note(&self, event: Event) {
         count_row(event.row());
     }
@@ -156,9 +181,7 @@ impl World for Frame<'_> {
 
     #[inline(always)]
     fn service_word(&self, index: u32) -> Option<ServiceWord> {
-        let place = maps::SERVICES.get_ptr(index)?;
-        // SAFETY: an aligned word inside the map; one load sees one published state.
-        Some(ServiceWord(unsafe { place.read_volatile() }))
+        Maps.service_word(index)
     }
 
     #[inline(always)]

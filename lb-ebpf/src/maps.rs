@@ -20,7 +20,7 @@ pub static SETTINGS: Global<Settings> = Global::new(Settings {
     bucket_mask: 0,
     slots: 0,
     flow_tuples: 0,
-    reserved: 0,
+    guard_per_window: 0,
 });
 
 /// VIP, port, protocol to service index.
@@ -53,6 +53,9 @@ pub static MAGLEV: Array<[u16; TABLE_ENTRIES_PER_VALUE]> = Array::with_max_entri
 /// Flow table.
 #[map]
 pub static FLOWS: Array<[u64; WAYS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Windows of the flood guard by CPU, a cache line each; only its first word is used.
+#[map]
+pub static GUARD: Array<[u64; 8]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// 5-tuples of the flows, for listings.
 #[map]
 pub static FLOW_TUPLES: Array<Tuple> = Array::with_max_entries(1, BPF_F_MMAPABLE);

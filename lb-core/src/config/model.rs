@@ -37,7 +37,7 @@ pub struct Interface {
     pub mode: AttachMode,
 }
 
-/// Sizes of the maps. They cannot change while the program is loaded.
+/// Sizes of the maps, and bounds of the program. They cannot change while the program is loaded.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Limits {
     /// Services at most.
@@ -50,11 +50,20 @@ pub struct Limits {
     pub table_slots: u32,
     /// Whether the addresses of every flow are kept as well, for `flow list`.
     pub flow_tuples: bool,
+    /// New flows stored in a second on one CPU at most; 0: any number. Those above go by the Maglev table alone.
+    pub new_flows_per_second: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { services: 512, backends: 4096, flows: 1 << 20, table_slots: 8_388_608, flow_tuples: true }
+        Self {
+            services: 512,
+            backends: 4096,
+            flows: 1 << 20,
+            table_slots: 8_388_608,
+            flow_tuples: true,
+            new_flows_per_second: 500_000,
+        }
     }
 }
 

@@ -62,7 +62,8 @@ pub(super) fn walk(text: &str, notes: &mut Notes) -> Option<Config> {
 
 const ROOT_KEYS: &[&str] = &["interface", "limits", "service"];
 const INTERFACE_KEYS: &[&str] = &["name", "mode"];
-const LIMITS_KEYS: &[&str] = &["services", "backends", "flows", "table_slots", "flow_tuples"];
+const LIMITS_KEYS: &[&str] =
+    &["services", "backends", "flows", "table_slots", "flow_tuples", "new_flows_per_second"];
 const TIMEOUTS_KEYS: &[&str] = &["established", "closing", "udp"];
 const BACKEND_KEYS: &[&str] = &["address", "weight", "state"];
 const SERVICE_KEYS: &[&str] = &[
@@ -114,6 +115,12 @@ fn read_limits(section: &Section<'_>, notes: &mut Notes) -> Limits {
             integer(MIN_TABLE_SLOTS..=MAX_TABLE_SLOTS),
         ),
         flow_tuples: section.optional("flow_tuples", default.flow_tuples, notes, read::boolean),
+        new_flows_per_second: section.optional(
+            "new_flows_per_second",
+            default.new_flows_per_second,
+            notes,
+            integer(0..=u32::MAX),
+        ),
     }
 }
 

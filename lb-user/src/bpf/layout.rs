@@ -10,7 +10,7 @@ use lb_common::packet::Tuple;
 use lb_common::service::{ServiceKey4, ServiceKey6, VipRow};
 use lb_core::config::Limits;
 
-/// Sizes of all maps, fixed when they are created.
+/// Sizes of all maps, fixed when they are created, and what else [limits] say, fixed when the program is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Services, and VIPs.
@@ -25,6 +25,8 @@ pub struct Layout {
     pub units: u32,
     /// CPUs that may ever run the program.
     pub cpus: u32,
+    /// New flows stored in a second on one CPU at most; 0: any number.
+    pub new_flows_per_second: u32,
 }
 
 /// One map: what it is called and how it must look.
@@ -64,6 +66,7 @@ impl Layout {
             flow_tuples: limits.flow_tuples,
             units,
             cpus,
+            new_flows_per_second: limits.new_flows_per_second,
         }
     }
 
@@ -76,12 +79,13 @@ impl Layout {
             flows: self.buckets * WAYS as u32,
             table_slots: self.units * REGION_UNIT,
             flow_tuples: self.flow_tuples,
+            new_flows_per_second: self.new_flows_per_second,
         }
     }
 
     /// All maps of the balancer program.
     #[must_use]
-    pub fn shapes(&self) -> [Shape; 14] {
+    pub fn shapes(&self) -> [Shape; 15] {
         let hash = |name, key, value| Shape { name, kind: MapType::Hash, key, value, entries: self.services };
         let array = |name, value, entries| Shape { name, kind: MapType::Array, key: 4, value, entries };
         let tuples = if self.flow_tuples { self.buckets.saturating_mul(WAYS as u32) } else { 1 };
@@ -100,6 +104,7 @@ impl Layout {
                 self.units.saturating_mul(REGION_UNIT / TABLE_ENTRIES_PER_VALUE as u32),
             ),
             array("FLOWS", bytes_of::<[u64; WAYS]>(), self.buckets),
+            array("GUARD", bytes_of::<[u64; 8]>(), self.cpus),
             array("FLOW_TUPLES", bytes_of::<Tuple>(), tuples),
             array("COUNTERS", 8, self.cpus.saturating_mul(COUNTERS_PER_CPU)),
             array("SLOT_COUNTERS", bytes_of::<SlotCounter>(), self.cpus.saturating_mul(self.slots)),

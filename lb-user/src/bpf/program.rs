@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use aya::programs::{ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod, include_bytes_aligned};
+use lb_common::guard::per_window;
 use lb_common::hash::HashKey;
 use lb_common::settings::Settings;
 
@@ -36,7 +37,7 @@ pub fn open(layout: &Layout, seed: [u64; 2], pins: Option<&Path>, log_level: u8)
         bucket_mask: layout.buckets - 1,
         slots: layout.slots,
         flow_tuples: u32::from(layout.flow_tuples),
-        reserved: 0,
+        guard_per_window: per_window(layout.new_flows_per_second),
     });
     let shapes = layout.shapes();
     let mut loader = EbpfLoader::new();

@@ -96,6 +96,7 @@ impl Controller {
             table_slots_used: reserved.map(|(_, _, word)| word.class().units() * REGION_UNIT).sum(),
             flows: limits.flows,
             flow_tuples: limits.flow_tuples,
+            new_flows_per_second: limits.new_flows_per_second,
             memory_bytes: self.tables.layout().memory_bytes(),
         }
     }

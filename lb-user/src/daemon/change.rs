@@ -161,7 +161,19 @@ fn not_attached(error: &anyhow::Error) -> ApiError {
     }
 }
 
-/// Limits size the maps, which are made once.
+/// What a limit that can't change is fixed in, and how it is changed nevertheless.
+const OF_MAPS: [&str; 3] = [
+    "in the running maps",
+    "their sizes are fixed when they are made",
+    "`fairlead stop --detach` and start anew, which picks all flows anew",
+];
+const OF_PROGRAM: [&str; 3] = [
+    "in the running program",
+    "it is fixed when the program is loaded",
+    "start the daemon again, which loads the program again and keeps all flows",
+];
+
+/// Limits size the maps, which are made once, or are frozen into the program.
 fn changed_limits(now: &Limits, next: &Limits, text: &str) -> Vec<Problem> {
     let number = |key: &str, now: u32, next: u32| (key.to_owned(), now.to_string(), next.to_string());
     let all = [
@@ -171,13 +183,15 @@ fn changed_limits(now: &Limits, next: &Limits, text: &str) -> Vec<Problem> {
         number("table_slots", now.table_slots, next.table_slots),
         ("flow_tuples".to_owned(), now.flow_tuples.to_string(), next.flow_tuples.to_string()),
     ];
-    all.into_iter()
-        .filter(|(_, now, next)| now != next)
-        .map(|(key, now, next)| Problem {
+    let all = all.into_iter().map(|limit| (limit, OF_MAPS));
+    let rate = number("new_flows_per_second", now.new_flows_per_second, next.new_flows_per_second);
+    all.chain([(rate, OF_PROGRAM)])
+        .filter(|((_, now, next), _)| now != next)
+        .map(|((key, now, next), [place, why, how])| Problem {
             line: config::line_of(text, &format!("limits.{key}")),
             key: format!("limits.{key}"),
-            reason: format!("is {now} in the running maps and can't become {next}: their sizes are fixed when they are made"),
-            remedy: "set it back, or `fairlead stop --detach` and start anew, which picks all flows anew".to_owned(),
+            reason: format!("is {now} {place} and can't become {next}: {why}"),
+            remedy: format!("set it back, or {how}"),
         })
         .collect()
 }
@@ -195,5 +209,17 @@ mod tests {
         assert_eq!((problems[0].line, problems[0].key.as_str()), (Some(3), "limits.flows"));
         assert!(problems[0].reason.contains("1048576") && problems[0].reason.contains("2097152"));
         assert!(changed_limits(&now, &now, "").is_empty());
+    }
+
+    #[test]
+    fn the_rate_of_new_flows_changes_with_a_start_that_keeps_flows() {
+        let now = Limits::default();
+        let next = Limits { new_flows_per_second: 7, ..now.clone() };
+        let [problem] = &changed_limits(&now, &next, "[limits]\nnew_flows_per_second = 7\n")[..] else {
+            panic!("one key changed");
+        };
+        assert_eq!((problem.line, problem.key.as_str()), (Some(2), "limits.new_flows_per_second"));
+        assert!(problem.reason.contains("500000") && problem.reason.contains("can't become 7"), "{problem}");
+        assert!(problem.remedy.contains("keeps all flows"), "{problem}");
     }
 }

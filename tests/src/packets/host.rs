@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use lb_common::backend::BackendRow;
 use lb_common::counters::{COUNTERS_PER_CPU, Event};
 use lb_common::egress::EgressRow;
+use lb_common::guard::{GuardWord, per_window};
 use lb_common::hash::HashKey;
 use lb_common::limits::{REGION_UNIT, WAYS};
 use lb_common::packet::{Tuple, words};
@@ -29,6 +30,9 @@ pub struct HostWorld {
     pub ingress: Cell<u32>,
     /// The present tick of the flow table's clock.
     pub tick: Cell<u16>,
+    /// The present window of the flood guard.
+    pub window: Cell<u32>,
+    guard: Cell<GuardWord>,
     /// The clock of leases.
     pub boot_ns: Cell<u64>,
     /// Room in front of frames, if not the usual.
@@ -67,6 +71,8 @@ impl HostWorld {
             frame: Memory::new(&[]),
             ingress: Cell::new(INGRESS),
             tick: Cell::new(1_000),
+            window: Cell::new(1),
+            guard: Cell::default(),
             boot_ns: Cell::new(1_000_000_000),
             headroom: Cell::new(None),
             settings: Settings {
@@ -74,7 +80,7 @@ impl HostWorld {
                 bucket_mask: setup.buckets - 1,
                 slots,
                 flow_tuples: 1,
-                reserved: 0,
+                guard_per_window: per_window(setup.new_flows_per_second),
             },
             egress: vec![EgressRow::default(); lb_common::limits::MAX_EGRESS as usize],
             services4: HashMap::new(),
@@ -213,6 +219,10 @@ impl Steering for HostWorld {
         &self.settings
     }
 
+    fn service_word(&self, index: u32) -> Option<ServiceWord> {
+        self.services.get(index as usize).map(|word| ServiceWord(word.load(Ordering::Relaxed)))
+    }
+
     fn table_slot(&self, first_entry: u32, index: u32) -> u16 {
         self.maglev.get((first_entry + index) as usize).map_or(0, |slot| slot.load(Ordering::Relaxed))
     }
@@ -243,6 +253,12 @@ impl Steering for HostWorld {
 
     fn tick(&self) -> u16 {
         self.tick.get()
+    }
+
+    fn admits_flow(&self) -> bool {
+        let limit = self.settings.guard_per_window;
+        self.guard.set(self.guard.get().count(self.window.get()));
+        limit == 0 || self.guard.get().admits(limit)
     }
 
     fn note(&self, event: Event) {
@@ -281,7 +297,7 @@ impl World for HostWorld {
     }
 
     fn service_word(&self, index: u32) -> Option<ServiceWord> {
-        self.services.get(index as usize).map(|word| ServiceWord(word.load(Ordering::Relaxed)))
+        Steering::service_word(self, index)
     }
 
     fn vip4(&self, address: u32) -> Option<VipRow> {

@@ -41,6 +41,8 @@ pub struct Setup {
     pub backends: Vec<Backend>,
     /// Buckets of the flow table, a power of two.
     pub buckets: u32,
+    /// New flows stored in a second on a CPU at most; 0: any number.
+    pub new_flows_per_second: u32,
 }
 
 /// One service.
@@ -93,6 +95,7 @@ impl Setup {
             leases: vec![LEASE_FOR_EVER, 1, u64::MAX - 1],
             backends: Vec::new(),
             buckets: 64,
+            new_flows_per_second: 0,
         }
     }
 

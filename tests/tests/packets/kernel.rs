@@ -41,10 +41,18 @@ pub(crate) struct Kernel {
     slots: Mapped<SlotCounter>,
 }
 
-fn layout(buckets: u32) -> Layout {
+fn layout(buckets: u32, new_flows_per_second: u32) -> Layout {
     let cpus = aya::util::nr_cpus().expect("the number of CPUs is readable");
     let cpus = u32::try_from(cpus).expect("few CPUs");
-    Layout { services: SERVICES, slots: BACKENDS + 1, buckets, flow_tuples: true, units: UNITS, cpus }
+    Layout {
+        services: SERVICES,
+        slots: BACKENDS + 1,
+        buckets,
+        flow_tuples: true,
+        units: UNITS,
+        cpus,
+        new_flows_per_second,
+    }
 }
 
 /// Opens the object and verifies one of its programs.
@@ -52,8 +60,11 @@ fn layout(buckets: u32) -> Layout {
 /// # Panics
 /// Without the rights for it.
 pub(crate) fn open(buckets: u32, name: &str) -> Ebpf {
-    let mut ebpf =
-        program::open(&layout(buckets), SEED, None, 0).unwrap_or_else(|error| panic!("{RIGHTS}: {error:#}"));
+    open_with(&layout(buckets, 0), name)
+}
+
+fn open_with(layout: &Layout, name: &str) -> Ebpf {
+    let mut ebpf = program::open(layout, SEED, None, 0).unwrap_or_else(|error| panic!("{RIGHTS}: {error:#}"));
     program::load(&mut ebpf, name).unwrap_or_else(|error| panic!("{RIGHTS}: {error:#}"));
     ebpf
 }
@@ -66,8 +77,8 @@ fn mapped<T: Row>(ebpf: &Ebpf, name: &str, entries: u32) -> Mapped<T> {
 impl Kernel {
     /// Loads the program and fills its maps.
     pub(crate) fn new(setup: &Setup) -> Self {
-        let ebpf = open(setup.buckets, program::BALANCER);
-        let layout = layout(setup.buckets);
+        let layout = layout(setup.buckets, setup.new_flows_per_second);
+        let ebpf = open_with(&layout, program::BALANCER);
         let entries = |name: &str| {
             let shape = layout.shapes().into_iter().find(|shape| shape.name == name);
             shape.unwrap_or_else(|| panic!("the layout has no map {name}")).entries
@@ -243,7 +254,7 @@ impl KernelDecap {
                 IpAddr::V6(net) => trust(&mut ebpf, "DECAP_FROM6", *prefix, net.octets()),
             }
         }
-        let entries = layout(1).cpus * DECAP_COUNTERS_PER_CPU as u32;
+        let entries = layout(1, 0).cpus * DECAP_COUNTERS_PER_CPU as u32;
         let counters = mapped(&ebpf, "DECAP_COUNTERS", entries);
         Self { ebpf, counters }
     }

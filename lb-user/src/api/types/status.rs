@@ -134,6 +134,8 @@ pub struct LimitsStatus {
     pub flows: u32,
     /// Whether addresses of flows are kept for `flow list`.
     pub flow_tuples: bool,
+    /// New flows stored in a second on one CPU at most; 0: any number.
+    pub new_flows_per_second: u32,
     /// Memory of all maps in bytes.
     pub memory_bytes: u64,
 }
