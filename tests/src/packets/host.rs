@@ -130,6 +130,23 @@ impl HostWorld {
         }
     }
 
+    /// Puts a frame through and counts nothing beside: for very many of them.
+    pub fn step(&mut self, frame: &[u8]) -> Action {
+        self.frame = Memory::new(frame);
+        journey(self).action()
+    }
+
+    /// The frame after its journey.
+    #[must_use]
+    pub fn left(&self) -> Vec<u8> {
+        self.frame.frame()
+    }
+
+    /// All that a frame may change but for tuples: counters, slot counters (three words each), flow entries.
+    pub fn words(&self) -> impl Iterator<Item = &AtomicU64> {
+        self.counters.iter().chain(self.slots.iter().flatten()).chain(self.flows.iter().flatten())
+    }
+
     fn totals(&self) -> (Vec<u64>, Vec<[u64; 3]>) {
         let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
         let slots = self.slots.iter().map(|row| [load(&row[0]), load(&row[1]), load(&row[2])]).collect();

@@ -6,13 +6,16 @@
     reason = "fields of headers and maps are narrow, and literals of tests fit"
 )]
 
+pub mod balancer;
 pub mod client;
 pub mod decap;
 pub mod extension;
+pub mod generate;
 pub mod host;
 pub mod icmp;
 pub mod memory;
 pub mod neighbour;
+pub mod random;
 pub mod seen;
 pub mod setup;
 pub mod verify;
@@ -20,6 +23,8 @@ pub mod wire;
 
 pub use client::{Client, Route};
 pub use decap::HostDecap;
+pub use generate::Generator;
 pub use host::HostWorld;
+pub use random::Random;
 pub use seen::{Probe, Seen};
 pub use setup::{DecapSetup, ServiceSetup, Setup};

@@ -16,7 +16,7 @@ pub(crate) struct Both {
 }
 
 /// The tick of the clock that the program reads.
-fn present_tick() -> u16 {
+pub(crate) fn present_tick() -> u16 {
     let now =
         nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE).expect("Linux has this clock");
     tick_of(u64::try_from(std::time::Duration::from(now).as_nanos()).expect("centuries of uptime fit"))

@@ -10,7 +10,7 @@ use fairlead_tests::packets::setup::word;
 use fairlead_tests::packets::wire::{
     ALL, ICMP, ICMPV6, IPV4, IPV6, Ip4, OWN, ROUTER, Tag, ethernet, ipv4, ipv6,
 };
-use fairlead_tests::packets::{Client, DecapSetup, HostDecap, Probe, icmp};
+use fairlead_tests::packets::{Client, DecapSetup, HostDecap, Probe, Random, icmp};
 use lb_common::backend::SlotState;
 use lb_common::decap::DecapOutcome;
 
@@ -22,44 +22,6 @@ use crate::kernel::KernelDecap;
 
 /// Frames of one comparison.
 const FRAMES: u32 = 30_000;
-
-/// A generator whose seed can be given as FAIRLEAD_SEED (splitmix64).
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// A new seed in each run, printed so that a failure can be repeated.
-    pub(crate) fn seeded(test: &str) -> Self {
-        let seed = match std::env::var("FAIRLEAD_SEED") {
-            Ok(seed) => seed.parse().expect("FAIRLEAD_SEED is a decimal number"),
-            Err(_) => std::process::id().into(),
-        };
-        println!("repeat with FAIRLEAD_SEED={seed} cargo test -p fairlead-tests --test packets {test}");
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let word = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn one_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-}
 
 /// A frame as it might come in, half of them damaged.
 pub(crate) fn any_frame(random: &mut Random) -> Vec<u8> {

@@ -3,11 +3,10 @@
 use fairlead_tests::packets::client::ip;
 use fairlead_tests::packets::setup::ORDINARY;
 use fairlead_tests::packets::wire::TCP;
-use fairlead_tests::packets::{Client, Probe, Setup};
+use fairlead_tests::packets::{Client, Probe, Random, Setup};
 use lb_common::flow::FlowEntry;
 
 use crate::both::Both;
-use crate::comparison::Random;
 use crate::fixture::{MTU, VIP4, forwarded, hash, to};
 
 const NEW: u8 = 0;

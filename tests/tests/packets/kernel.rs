@@ -1,7 +1,7 @@
 //! The loaded BPF programs, run on single frames by BPF_PROG_TEST_RUN. Nothing is attached to any interface.
 
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
@@ -12,7 +12,7 @@ use fairlead_tests::packets::setup::{BACKENDS, SEED, SERVICES, UNITS};
 use fairlead_tests::packets::wire::octets;
 use fairlead_tests::packets::{DecapSetup, Probe, Seen, Setup};
 use lb_common::backend::BackendRow;
-use lb_common::counters::{COUNTERS_PER_CPU, SlotCounter};
+use lb_common::counters::{COUNTERS_PER_CPU, FIRST_EVENT, SlotCounter};
 use lb_common::decap::DecapOutcome;
 use lb_common::egress::EgressRow;
 use lb_common::limits::WAYS;
@@ -24,7 +24,7 @@ use lb_user::bpf::program;
 /// Counters of the decapsulator for each CPU.
 const DECAP_COUNTERS_PER_CPU: usize = 8;
 /// Room for what comes out: the longest IP packet, link header and outer headers.
-const LONGEST: usize = 66_000;
+pub(crate) const LONGEST: usize = 66_000;
 /// Why nothing works without them.
 const RIGHTS: &str = "packet tests load BPF programs and run them: run them as root (CAP_BPF, CAP_NET_ADMIN)";
 
@@ -154,9 +154,29 @@ impl Kernel {
         (counters, slots)
     }
 
+    /// All that a frame on this CPU may change but for tuples, in the order of [`HostWorld::words`].
+    ///
+    /// [`HostWorld::words`]: fairlead_tests::packets::HostWorld::words
+    pub(crate) fn words(&self, cpu: usize, into: &mut Vec<u64>) {
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        let rows = COUNTERS_PER_CPU as usize;
+        into.clear();
+        into.extend((cpu * rows..(cpu + 1) * rows).map(|row| load(self.counters.word(row))));
+        let slots = BACKENDS as usize + 1;
+        for row in cpu * slots..(cpu + 1) * slots {
+            into.extend((0..3).map(|word| load(self.slots.word(row * 4 + word))));
+        }
+        into.extend((0..self.flows.words()).map(|word| load(self.flows.word(word))));
+    }
+
     /// The program, for runs from several threads.
     pub(crate) fn program(&self) -> &Xdp {
         xdp(&self.ebpf, program::BALANCER)
+    }
+
+    /// Frames counted so far, on all CPUs.
+    pub(crate) fn frames(&self) -> u64 {
+        self.totals().0[..FIRST_EVENT as usize].iter().sum()
     }
 
     /// Everything counted so far, as if for one frame that passed.
@@ -184,9 +204,19 @@ fn xdp<'e>(ebpf: &'e Ebpf, name: &str) -> &'e Xdp {
 /// If the kernel refuses to, or the program says what ours never do.
 pub(crate) fn run_once(program: &Xdp, frame: &[u8]) -> (Action, Vec<u8>) {
     let mut out = vec![0; LONGEST];
+    let (action, length) = run_into(program, frame, &mut out);
+    out.truncate(length);
+    (action, out)
+}
+
+/// The same with a place for the frame afterwards; gives its length.
+///
+/// # Panics
+/// As [`run_once`], and if the place is too small.
+pub(crate) fn run_into(program: &Xdp, frame: &[u8], out: &mut [u8]) -> (Action, usize) {
     let mut options = TestRunOptions::new();
     options.data_in = Some(frame);
-    options.data_out = Some(&mut out);
+    options.data_out = Some(out);
     let result = program.test_run(options).expect("BPF_PROG_TEST_RUN takes frames from 14 octets on");
     let action = match result.return_value {
         1 => Action::Drop,
@@ -194,8 +224,7 @@ pub(crate) fn run_once(program: &Xdp, frame: &[u8]) -> (Action, Vec<u8>) {
         3 => Action::Transmit,
         other => panic!("the program returned {other}"),
     };
-    out.truncate(result.data_size_out as usize);
-    (action, out)
+    (action, result.data_size_out as usize)
 }
 
 impl Probe for Kernel {

@@ -10,6 +10,7 @@ mod both;
 mod comparison;
 mod cost;
 mod decap;
+mod differential;
 mod echo;
 mod eviction;
 mod fixture;

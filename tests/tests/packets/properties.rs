@@ -4,12 +4,12 @@ use std::cell::RefCell;
 
 use fairlead_tests::packets::seen::hex;
 use fairlead_tests::packets::wire::OWN;
-use fairlead_tests::packets::{HostDecap, HostWorld, Probe, Seen};
+use fairlead_tests::packets::{HostDecap, HostWorld, Probe, Random, Seen};
 use lb_common::decap::DecapOutcome;
 use lb_common::reason::Action;
 use proptest::prelude::*;
 
-use crate::comparison::{Random, any_frame, decap_setup, tunnelled};
+use crate::comparison::{any_frame, decap_setup, tunnelled};
 use crate::fixture::ordinary;
 
 thread_local! {
