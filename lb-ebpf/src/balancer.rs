@@ -1,12 +1,12 @@
 //! The balancer's world on BPF maps.
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns,
+    bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns,
 };
 use lb_common::backend::BackendRow;
 use lb_common::counters::{COUNTERS_PER_CPU, Event};
 use lb_common::egress::EgressRow;
-use lb_common::flow::tick_of;
+use lb_common::flow::{TICKS, tick_of};
 use lb_common::guard::{GuardWord, window_of};
 use lb_common::limits::{TABLE_ENTRIES_PER_VALUE, WAYS};
 use lb_common::packet::Tuple;
@@ -22,6 +22,11 @@ use crate::maps;
 
 /// Table entries of one map value, as a power of two.
 const VALUE_SHIFT: u32 = TABLE_ENTRIES_PER_VALUE.trailing_zeros();
+
+/// The word of a CPU's row of GUARD that holds the jiffies of the last look at the clock, and the tick that it gave.
+const CLOCK_WORD: usize = 1;
+const TICK_BITS: u32 = TICKS.trailing_zeros();
+const JIFFIES_MASK: u64 = u64::MAX >> TICK_BITS;
 
 #[inline(always)]
 fn cpu() -> u32 {
@@ -115,8 +120,22 @@ impl Steering for Maps {
 
     #[inline(always)]
     fn tick(&self) -> u16 {
+        // The coarse clock moves with the jiffies, which cost nothing to read: it is asked once in each of them.
         // SAFETY: the helper has no preconditions.
-        tick_of(unsafe { bpf_ktime_get_coarse_ns() })
+        let jiffies = unsafe { bpf_jiffies64() };
+        let Some(place) = maps::GUARD.get_ptr_mut(cpu()) else { return 0 };
+        // SAFETY: the row has eight words.
+        let word = unsafe { place.cast::<u64>().add(CLOCK_WORD) };
+        // SAFETY: inside the map value of this CPU, which nobody else writes.
+        let known = unsafe { word.read() };
+        if known >> TICK_BITS == jiffies & JIFFIES_MASK {
+            return known as u16 & (TICKS - 1);
+        }
+        // SAFETY: the helper has no preconditions.
+        let tick = tick_of(unsafe { bpf_ktime_get_coarse_ns() });
+        // SAFETY: as for reading it.
+        unsafe { word.write((jiffies << TICK_BITS) | u64::from(tick)) };
+        tick
     }
 
     #[inline(always)]

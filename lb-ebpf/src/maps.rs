@@ -53,7 +53,7 @@ pub static MAGLEV: Array<[u16; TABLE_ENTRIES_PER_VALUE]> = Array::with_max_entri
 /// Flow table.
 #[map]
 pub static FLOWS: Array<[u64; WAYS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// Windows of the flood guard by CPU, a cache line each; only its first word is used.
+/// By CPU, a cache line each: the window of the flood guard, and the last look at the clock.
 #[map]
 pub static GUARD: Array<[u64; 8]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// 5-tuples of the flows, for listings.
