@@ -10,7 +10,6 @@ mod groups;
 mod interfaces;
 mod seed;
 mod startup;
-mod sweep;
 mod warnings;
 
 use std::path::Path;

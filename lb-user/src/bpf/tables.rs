@@ -1,7 +1,7 @@
 //! The balancer's maps as user space works on them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -15,6 +15,7 @@ use lb_common::service::LEASE_FOR_EVER;
 use lb_common::{BackendWord, ServiceWord};
 use lb_core::config::Protocol;
 use lb_core::plan::{MapOp, Region, ServiceKey, Snapshot, VipFlags};
+use lb_core::sweep::clear_slots;
 
 use super::layout::{Layout, Meta};
 use super::mapped::Mapped;
@@ -101,6 +102,11 @@ impl Tables {
         &self.flows
     }
 
+    /// The words of the flow table.
+    pub fn flow_words(&self) -> impl Iterator<Item = &AtomicU64> {
+        (0..self.flows.words()).map(|index| self.flows.word(index))
+    }
+
     /// The 5-tuples of flows, if they are kept.
     #[must_use]
     pub fn tuples(&self) -> Option<&Mapped<[u64; 5]>> {
@@ -135,7 +141,7 @@ impl Tables {
                     MapOp::SweepSlot { slot } => Some(*slot),
                     _ => None,
                 });
-                self.sweep_slots(slots);
+                clear_slots(self.flow_words(), &slots.collect());
                 ops[at..at + run].iter().for_each(&mut done);
                 at += run;
                 continue;
@@ -185,7 +191,7 @@ impl Tables {
                 IpAddr::V6(addr) => self.vips6.remove(&addr.octets())?,
             },
             MapOp::Grace => wait_for_readers(),
-            MapOp::SweepSlot { slot } => self.sweep_slots(std::iter::once(*slot)),
+            MapOp::SweepSlot { slot } => clear_slots(self.flow_words(), &std::iter::once(*slot).collect()),
             MapOp::FreeSlot { slot } => {
                 let index = usize::from(*slot) * (size_of::<BackendRow>() / 8);
                 for word in 0..size_of::<BackendRow>() / 8 {
@@ -198,22 +204,8 @@ impl Tables {
         Ok(())
     }
 
-    fn backend_word(&self, slot: u16) -> &std::sync::atomic::AtomicU64 {
+    fn backend_word(&self, slot: u16) -> &AtomicU64 {
         self.backends.word(usize::from(slot) * (size_of::<BackendRow>() / 8))
-    }
-
-    /// Clears the entries of slots that take no flows any more, in one pass.
-    fn sweep_slots(&self, slots: impl Iterator<Item = u16>) {
-        let mut gone = vec![false; usize::from(u16::MAX) + 1];
-        slots.for_each(|slot| gone[usize::from(slot)] = true);
-        for index in 0..self.flows.words() {
-            let word = self.flows.word(index);
-            let entry = word.load(Ordering::Relaxed);
-            if entry != 0 && gone[usize::from(lb_common::flow::FlowEntry(entry).slot())] {
-                // A lost race means that a packet has just given the flow another slot.
-                let _ = word.compare_exchange(entry, 0, Ordering::Relaxed, Ordering::Relaxed);
-            }
-        }
     }
 
     /// What the maps hold, for a daemon that takes them over. Waits for packets that were on their way first: what the

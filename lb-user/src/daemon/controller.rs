@@ -6,16 +6,16 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use aya::Ebpf;
-use lb_common::SlotState;
 use lb_common::egress::EgressRow;
+use lb_common::flow::tick_of;
 use lb_common::hash::HashKey;
-use lb_core::aging::Idle;
 use lb_core::config::Config;
-use lb_core::plan::{Actual, MapOp, NextHop, ServiceKey, diff, plan};
+use lb_core::plan::{Actual, MapOp, NextHop, diff, plan};
+use lb_core::sweep::{self, Census, MARKING_PASSES};
+use nix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 use super::file::Loaded;
-use super::sweep::{self, Census, SlotFacts};
 use crate::api::types::Done;
 use crate::api::{ApiError, Timestamp};
 use crate::bpf::link::Attached;
@@ -24,10 +24,6 @@ use crate::bpf::{Tables, program};
 use crate::cli::run::RunOptions;
 use crate::net::{Groups, Link, Network, Resolved};
 use crate::probe::{ProbeEvent, Prober};
-
-/// Passes over the flow table that mark exceptions after a table changed: a packet that read the old table may store its
-/// flow behind the first pass.
-pub(super) const MARKING_PASSES: u8 = 2;
 
 /// Everything the daemon knows and holds.
 pub(super) struct Controller {
@@ -202,36 +198,21 @@ impl Controller {
     pub(super) fn sweep(&mut self) {
         let marking = self.marking_passes > 0;
         self.marking_passes = self.marking_passes.saturating_sub(1);
-        let facts = self.slot_facts(marking);
-        let census = sweep::pass(&self.tables, &facts);
+        let slots = self.tables.layout().slots as usize;
+        let facts = sweep::slot_facts(&self.actual, &self.loaded.config, slots, marking);
+        let census = sweep::pass(self.tables.flow_words(), present_tick(), &facts);
         drop(facts);
         self.census = census;
     }
+}
 
-    /// What a pass must know, by slot.
-    fn slot_facts(&self, marking: bool) -> Vec<Option<SlotFacts<'_>>> {
-        let services: BTreeMap<u32, (ServiceKey, lb_common::ServiceWord)> =
-            self.actual.services().map(|(key, index, word)| (index, (*key, word))).collect();
-        let idle: BTreeMap<ServiceKey, Idle> = self
-            .loaded
-            .config
-            .services
-            .iter()
-            .map(|service| (ServiceKey::from(service), Idle::from(&service.timeouts)))
-            .collect();
-        let mut facts = vec![None; self.tables.layout().slots as usize];
-        for (slot, row, word) in self.actual.slots() {
-            if word.state() == SlotState::Free {
-                continue;
-            }
-            let Some((key, service)) = services.get(&u32::from(row.service)) else { continue };
-            let Some(idle) = idle.get(key) else { continue };
-            let table = marking.then(|| (service.class(), self.actual.table(key).unwrap_or_default()));
-            let dead = word.state() == SlotState::Dead;
-            facts[usize::from(slot)] = Some(SlotFacts { idle: *idle, table, dead });
-        }
-        facts
-    }
+/// The present tick of the flow table.
+pub(super) fn present_tick() -> u16 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
+        let nanoseconds = u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000
+            + u64::try_from(time.tv_nsec()).unwrap_or(0);
+        tick_of(nanoseconds)
+    })
 }
 
 /// All backend addresses of a configuration.

@@ -13,8 +13,7 @@ use lb_common::world::table_index;
 use lb_core::config::{Protocol, Service};
 use lb_core::plan::ServiceKey;
 
-use super::controller::Controller;
-use super::sweep;
+use super::controller::{Controller, present_tick};
 use crate::api::ApiError;
 use crate::api::types::{Flow, FlowList, FlowLookup, FlowQuery, FlowState, LookupQuery};
 
@@ -172,7 +171,7 @@ fn state_of(entry: FlowEntry) -> FlowState {
 }
 
 fn age_seconds(entry: FlowEntry) -> u64 {
-    (u64::from(age(sweep::now(), entry.tick())) << TICK_SHIFT) / 1_000_000_000
+    (u64::from(age(present_tick(), entry.tick())) << TICK_SHIFT) / 1_000_000_000
 }
 
 fn flow(tuple: &Tuple, entry: FlowEntry, name: &SlotName<'_>) -> Flow {

@@ -11,11 +11,11 @@ use lb_common::{BackendWord, SlotState};
 use lb_core::config::{AdminState, Config};
 use lb_core::health::Verdict;
 use lb_core::plan::{Actual, ServiceKey, VerdictMap, plan};
+use lb_core::sweep::{Census, MARKING_PASSES};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::controller::{Controller, MARKING_PASSES};
-use super::sweep::Census;
+use super::controller::Controller;
 use super::{bpf_log, file, groups, interfaces, seed};
 use crate::api::{ApiError, Listener};
 use crate::bpf::layout::Meta;

@@ -1,0 +1,171 @@
+//! The pass over the flow table: gives up idle flows, counts the others, marks exceptions; and the pass that clears the
+//! entries of slots that are about to be free.
+//!
+//! Packets write the same entries meanwhile. Every change here is a compare-exchange; a lost race means that the entry
+//! has just been written by a packet, and is left for the next pass.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lb_common::flow::FlowEntry;
+use lb_common::service::TableClass;
+use lb_common::world::table_index;
+use lb_common::{ServiceWord, SlotState};
+
+use crate::aging::Idle;
+use crate::config::Config;
+use crate::plan::{Actual, ServiceKey};
+
+/// Passes over the flow table that mark exceptions after a table changed: a packet that read the old table may store its
+/// flow behind the first pass.
+pub const MARKING_PASSES: u8 = 2;
+
+/// An entry where packets find it.
+pub trait FlowWord {
+    /// The entry at this moment.
+    fn load(&self) -> u64;
+    /// Replaces the entry if it still is `old`.
+    fn replace(&self, old: u64, new: u64) -> bool;
+}
+
+impl FlowWord for AtomicU64 {
+    fn load(&self) -> u64 {
+        Self::load(self, Ordering::Relaxed)
+    }
+
+    fn replace(&self, old: u64, new: u64) -> bool {
+        self.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+impl<T: FlowWord> FlowWord for &T {
+    fn load(&self) -> u64 {
+        T::load(self)
+    }
+
+    fn replace(&self, old: u64, new: u64) -> bool {
+        T::replace(self, old, new)
+    }
+}
+
+/// What a pass found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Entries in use.
+    pub used: u64,
+    /// Entries of flows that the present tables would send elsewhere.
+    pub exceptions: u64,
+    /// Entries of flows of which only the first packet was seen.
+    pub unconfirmed: u64,
+    /// Flows by slot.
+    pub by_slot: Vec<u32>,
+}
+
+/// What a pass must know of a slot in use.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotFacts<'t> {
+    /// When its flows are given up.
+    pub idle: Idle,
+    /// The table of its service, if exceptions are to be marked.
+    pub table: Option<(TableClass, &'t [u16])>,
+    /// Its flows are picked anew on their next packet: nothing about them is worth keeping.
+    pub dead: bool,
+}
+
+/// What a pass must know, by slot below `slots`. Exceptions are marked only if `marking`.
+#[must_use]
+pub fn slot_facts<'a>(
+    actual: &'a Actual,
+    config: &Config,
+    slots: usize,
+    marking: bool,
+) -> Vec<Option<SlotFacts<'a>>> {
+    let services: BTreeMap<u32, (ServiceKey, ServiceWord)> =
+        actual.services().map(|(key, index, word)| (index, (*key, word))).collect();
+    let idle: BTreeMap<ServiceKey, Idle> =
+        config.services.iter().map(|one| (ServiceKey::from(one), Idle::from(&one.timeouts))).collect();
+    let mut facts = vec![None; slots];
+    for (slot, row, word) in actual.slots().filter(|(_, _, word)| word.state() != SlotState::Free) {
+        let Some((key, service)) = services.get(&u32::from(row.service)) else { continue };
+        let Some(idle) = idle.get(key) else { continue };
+        let table = marking.then(|| (service.class(), actual.table(key).unwrap_or_default()));
+        if let Some(place) = facts.get_mut(usize::from(slot)) {
+            *place = Some(SlotFacts { idle: *idle, table, dead: word.state() == SlotState::Dead });
+        }
+    }
+    facts
+}
+
+/// One pass at tick `now`. `facts` is indexed by slot; entries of slots that are in no use are cleared.
+pub fn pass<W: FlowWord>(
+    words: impl IntoIterator<Item = W>,
+    now: u16,
+    facts: &[Option<SlotFacts<'_>>],
+) -> Census {
+    let mut census = Census { by_slot: vec![0; facts.len()], ..Census::default() };
+    for word in words {
+        visit(&word, now, facts, &mut census);
+    }
+    census
+}
+
+fn visit(word: &impl FlowWord, now: u16, facts: &[Option<SlotFacts<'_>>], census: &mut Census) {
+    let entry = FlowEntry(word.load());
+    if entry.is_empty() {
+        return;
+    }
+    let slot = usize::from(entry.slot());
+    let kept = facts.get(slot).copied().flatten().filter(|facts| !facts.idle.is_over(entry, now));
+    let Some(facts) = kept else {
+        // A lost race: a packet came just now, and the flow lives on.
+        let _ = word.replace(entry.0, FlowEntry::EMPTY.0);
+        return;
+    };
+    let marked = mark(entry, &facts);
+    if marked != entry {
+        let _ = word.replace(entry.0, marked.0);
+    }
+    census.used += 1;
+    census.exceptions += u64::from(marked.is(FlowEntry::EXCEPTION));
+    census.unconfirmed += u64::from(!marked.is(FlowEntry::CONFIRMED));
+    if let Some(flows) = census.by_slot.get_mut(slot) {
+        *flows += 1;
+    }
+}
+
+/// Whether the present table would send the flow elsewhere.
+fn mark(entry: FlowEntry, facts: &SlotFacts<'_>) -> FlowEntry {
+    let Some((class, table)) = facts.table else { return entry };
+    let choice = table.get(table_index(class, entry.fingerprint()) as usize);
+    if facts.dead || choice == Some(&entry.slot()) {
+        entry.with_state(entry.state() & !FlowEntry::EXCEPTION)
+    } else {
+        entry.with_state(entry.state() | FlowEntry::EXCEPTION)
+    }
+}
+
+/// Slots by number.
+#[derive(Clone, Debug)]
+pub struct SlotSet(Vec<bool>);
+
+impl FromIterator<u16> for SlotSet {
+    fn from_iter<I: IntoIterator<Item = u16>>(slots: I) -> Self {
+        let mut set = vec![false; usize::from(u16::MAX) + 1];
+        slots.into_iter().for_each(|slot| set[usize::from(slot)] = true);
+        Self(set)
+    }
+}
+
+/// Clears the entries of slots that take no flows any more and that no packet on its way can store a flow for.
+pub fn clear_slots<W: FlowWord>(words: impl IntoIterator<Item = W>, slots: &SlotSet) {
+    for word in words {
+        let entry = FlowEntry(word.load());
+        if !entry.is_empty() && slots.0[usize::from(entry.slot())] {
+            // A lost race means that a packet has just given the flow another slot.
+            let _ = word.replace(entry.0, FlowEntry::EMPTY.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
