@@ -9,3 +9,4 @@ pub mod config;
 pub mod edit;
 pub mod health;
 pub mod plan;
+pub mod totals;
