@@ -10,3 +10,4 @@ pub mod edit;
 pub mod health;
 pub mod plan;
 pub mod sweep;
+pub mod totals;

@@ -16,6 +16,7 @@ mod words;
 pub use client::{Client, ClientError};
 pub use command::{Answer, Command};
 pub use error::{ApiError, ErrorCode};
+pub(crate) use routes::exchange as ask;
 pub use server::serve;
 pub use socket::{BindError, Listener};
 pub use time::Timestamp;

@@ -10,6 +10,7 @@ pub mod decap;
 pub mod failure;
 pub mod flow;
 pub mod logging;
+pub mod metrics;
 pub mod netns;
 pub mod options;
 pub mod output;
@@ -73,6 +74,9 @@ pub enum Command {
     Flow(flow::FlowCommand),
     /// Show what became of all packets, by reason
     Counters(counters::CountersArgs),
+    /// Print the metrics as Prometheus gets them
+    #[command(after_help = metrics::EXAMPLES)]
+    Metrics,
     /// Check, show and reload the configuration
     #[command(subcommand, after_help = config::EXAMPLES)]
     Config(config::ConfigCommand),
@@ -136,6 +140,7 @@ fn execute(cli: Cli, out: &mut dyn Write) -> anyhow::Result<u8> {
         Command::Backend(command) => backend::execute(command, &mut session)?,
         Command::Flow(command) => flow::execute(command, &mut session)?,
         Command::Counters(args) => counters::execute(args, &mut session)?,
+        Command::Metrics => metrics::execute(&mut session)?,
         Command::Config(command) => return config::execute(command, &mut session),
         Command::Confirm => daemon::confirm(&mut session)?,
         Command::Stop(args) => daemon::stop(args, &cli.global, &mut session)?,

@@ -8,8 +8,11 @@ mod file;
 mod flows;
 mod groups;
 mod interfaces;
+mod metrics;
 mod seed;
+mod shares;
 mod startup;
+mod totals;
 mod warnings;
 
 use std::path::Path;
@@ -47,8 +50,10 @@ pub(crate) fn run(options: RunOptions) -> Result<()> {
     runtime.block_on(async {
         // First, so that a signal during the start is not lost.
         let signals = Signals::new()?;
-        let (controller, network_changes, listener) = startup::start(&options).await?;
-        supervise(controller, network_changes, listener, signals).await
+        let (sender, commands) = mpsc::channel(MAX_WAITING_COMMANDS);
+        let (controller, network_changes, listener) = startup::start(&options, sender.downgrade()).await?;
+        let api = (listener, sender);
+        supervise(controller, network_changes, api, commands, signals).await
     })
 }
 
@@ -97,10 +102,10 @@ enum End {
 async fn supervise(
     mut controller: Controller,
     mut network_changes: mpsc::Receiver<()>,
-    listener: Listener,
+    (listener, sender): (Listener, mpsc::Sender<Command>),
+    mut commands: mpsc::Receiver<Command>,
     mut signals: Signals,
 ) -> Result<()> {
-    let (sender, mut commands) = mpsc::channel(MAX_WAITING_COMMANDS);
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = tokio::spawn(serve(listener, sender, async {
         let _ = api_stopped.await;
@@ -170,6 +175,7 @@ async fn handle(controller: &mut Controller, command: Command) -> Option<End> {
         Command::Flows { query, answer: to } => answer(to, controller.flows(&query)),
         Command::Lookup { query, answer: to } => answer(to, controller.lookup(&query)),
         Command::Counters(to) => answer(to, Ok(controller.counters())),
+        Command::Metrics(to) => answer(to, controller.metrics()),
         Command::Config(to) => answer(to, Ok(controller.config_reply())),
         Command::Reload(to) => answer(to, controller.reload().await),
         Command::Confirm(to) => answer(to, controller.confirm()),

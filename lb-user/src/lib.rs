@@ -6,5 +6,6 @@ pub mod cli;
 
 mod daemon;
 mod decap;
+pub mod metrics;
 pub mod net;
 pub mod probe;

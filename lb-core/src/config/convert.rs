@@ -1,6 +1,6 @@
 //! Values of the file: from a TOML item to what it means, or the complaint about it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -55,6 +55,19 @@ pub(super) fn integer(range: RangeInclusive<u32>) -> impl FnOnce(&Item) -> Resul
 pub(super) fn port(item: &Item) -> Result<u16, Complaint> {
     let number = integer(1..=u32::from(u16::MAX))(item)?;
     u16::try_from(number).map_err(|_| Complaint::new(format!("{number} is no port"), "write 1 to 65535"))
+}
+
+/// Where to listen: an address of the machine, or the unspecified one for all of them, and a port.
+pub(super) fn listen(item: &Item) -> Result<Option<SocketAddr>, Complaint> {
+    let text = string(item)?;
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() > 0 && !address.ip().is_multicast() => Ok(Some(address)),
+        _ => {
+            let remedy =
+                "write an address of this machine and a port, such as \"127.0.0.1:9273\" or \"[::1]:9273\"";
+            Err(Complaint::new(format!("\"{}\" is nothing to listen on", text.escape_debug()), remedy))
+        }
+    }
 }
 
 pub(super) fn duration(range: RangeInclusive<Duration>) -> impl FnOnce(&Item) -> Result<Duration, Complaint> {

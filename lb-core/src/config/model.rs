@@ -1,7 +1,7 @@
 //! What a configuration file can say, with every default filled in.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use lb_common::service::TableClass;
@@ -16,6 +16,8 @@ pub struct Config {
     pub interfaces: Vec<Interface>,
     /// Sizes of the maps, fixed when the program is loaded.
     pub limits: Limits,
+    /// Where metrics can be fetched.
+    pub metrics: Metrics,
     /// The services, in the order of the file.
     pub services: Vec<Service>,
 }
@@ -65,6 +67,13 @@ impl Default for Limits {
             new_flows_per_second: 500_000,
         }
     }
+}
+
+/// Where metrics can be fetched, beside the API's socket.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Metrics {
+    /// Address and port of a listener for Prometheus; `None`: there is none.
+    pub listen: Option<SocketAddr>,
 }
 
 /// A virtual address and port, and what stands behind it.

@@ -109,6 +109,15 @@ fn values_of_the_wrong_kind_or_range_are_refused() {
     check("port = 80", "", &["line 5: service[0].port: `port` is missing"]);
     check("\"web\"", "\"a b\"", &["line 6: service[0].name: \"a b\" cannot be a service's name"]);
     check("\"web\"", "7", &["line 6: service[0].name: expected a string, found integer 7"]);
+    for (listen, shown) in
+        [("localhost:9273", "localhost:9273"), ("127.0.0.1", "127.0.0.1"), ("[::1]:0", "[::1]:0")]
+    {
+        check(
+            "[[service]]",
+            &format!("[metrics]\nlisten = \"{listen}\"\n[[service]]"),
+            &[&format!("line 6: metrics.listen: \"{shown}\" is nothing to listen on")],
+        );
+    }
     check(
         "port = 80",
         "port = 80\ntable_size = 65536",

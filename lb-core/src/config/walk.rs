@@ -8,8 +8,8 @@ use toml_edit::{Document, Item};
 
 use super::convert::{self as read, duration, integer};
 use super::model::{
-    AdminState, AttachMode, Backend, Check, CheckKind, Config, Interface, Limits, Mode, Protocol, Service,
-    TableSize, Timeouts, UnknownPort, WhenAllDown,
+    AdminState, AttachMode, Backend, Check, CheckKind, Config, Interface, Limits, Metrics, Mode, Protocol,
+    Service, TableSize, Timeouts, UnknownPort, WhenAllDown,
 };
 use super::problem::Notes;
 use super::tables::{Complaint, Section};
@@ -52,18 +52,23 @@ pub(super) fn walk(text: &str, notes: &mut Notes) -> Option<Config> {
     let root = Section::open(document.as_table(), String::new(), None, ROOT_KEYS, notes);
     let interfaces = root.tables("interface", INTERFACE_KEYS, notes);
     let limits = root.table("limits", LIMITS_KEYS, notes);
+    let metrics = root.table("metrics", METRICS_KEYS, notes);
     let services = root.tables("service", SERVICE_KEYS, notes);
     Some(Config {
         interfaces: interfaces.iter().map(|section| interface(section, notes)).collect(),
         limits: limits.map_or_else(Limits::default, |section| read_limits(&section, notes)),
+        metrics: metrics.map_or_else(Metrics::default, |section| Metrics {
+            listen: section.optional("listen", None, notes, read::listen),
+        }),
         services: services.iter().map(|section| service(section, notes)).collect(),
     })
 }
 
-const ROOT_KEYS: &[&str] = &["interface", "limits", "service"];
+const ROOT_KEYS: &[&str] = &["interface", "limits", "metrics", "service"];
 const INTERFACE_KEYS: &[&str] = &["name", "mode"];
 const LIMITS_KEYS: &[&str] =
     &["services", "backends", "flows", "table_slots", "flow_tuples", "new_flows_per_second"];
+const METRICS_KEYS: &[&str] = &["listen"];
 const TIMEOUTS_KEYS: &[&str] = &["established", "closing", "udp"];
 const BACKEND_KEYS: &[&str] = &["address", "weight", "state"];
 const SERVICE_KEYS: &[&str] = &[
@@ -88,9 +93,18 @@ const CHECK_KEYS: &[&str] = &[
 /// Every key of every section.
 #[cfg(test)]
 pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
-    [ROOT_KEYS, INTERFACE_KEYS, LIMITS_KEYS, SERVICE_KEYS, TIMEOUTS_KEYS, CHECK_KEYS, BACKEND_KEYS]
-        .concat()
-        .into_iter()
+    [
+        ROOT_KEYS,
+        INTERFACE_KEYS,
+        LIMITS_KEYS,
+        METRICS_KEYS,
+        SERVICE_KEYS,
+        TIMEOUTS_KEYS,
+        CHECK_KEYS,
+        BACKEND_KEYS,
+    ]
+    .concat()
+    .into_iter()
 }
 
 fn interface(section: &Section<'_>, notes: &mut Notes) -> Interface {

@@ -187,6 +187,19 @@ impl Actual {
         self.slots.iter().map(|(slot, row)| (*slot, &row.spec, row.word))
     }
 
+    /// A slot in use.
+    #[must_use]
+    pub fn slot(&self, slot: u16) -> Option<(&RowSpec, BackendWord)> {
+        self.slots.get(&slot).map(|slot| (&slot.spec, slot.word))
+    }
+
+    /// The slots of each backend of a service, mostly one; of several (while one replaces another) the first is the one
+    /// that takes most.
+    #[must_use]
+    pub fn slots_by_backend(&self, key: &ServiceKey) -> BTreeMap<IpAddr, Vec<u16>> {
+        self.keys.get(key).map(|index| super::slots::by_backend(self, *index)).unwrap_or_default()
+    }
+
     /// Every published service with its index and word.
     pub fn services(&self) -> impl Iterator<Item = (&ServiceKey, u32, ServiceWord)> {
         self.keys.iter().map(|(key, index)| (key, *index, self.words.get(index).copied().unwrap_or_default()))

@@ -27,6 +27,19 @@ pub(super) fn find(actual: &Actual, index: u32, address: IpAddr) -> Option<u16> 
     found.min_by_key(|(number, slot)| (rank(slot), *number)).map(|(number, _)| number)
 }
 
+/// The slots of each address of a service, the one that takes most first.
+pub(super) fn by_backend(actual: &Actual, index: u32) -> BTreeMap<IpAddr, Vec<u16>> {
+    let mut found: BTreeMap<IpAddr, Vec<(u8, u16)>> = BTreeMap::new();
+    for (number, slot) in actual.slots_of(index) {
+        found.entry(slot.spec.address).or_default().push((rank(slot), number));
+    }
+    let sorted = |(address, mut slots): (IpAddr, Vec<(u8, u16)>)| {
+        slots.sort_unstable();
+        (address, slots.into_iter().map(|(_, number)| number).collect())
+    };
+    found.into_iter().map(sorted).collect()
+}
+
 /// The row that a backend needs; `None` if there is no route to say its source.
 pub(super) fn row(index: u32, address: IpAddr, backend: &DesiredBackend) -> Option<RowSpec> {
     let source = backend.source?;

@@ -65,6 +65,8 @@ pub enum Command {
     },
     /// `GET /v1/counters`
     Counters(Answer<CounterList>),
+    /// `GET /metrics`: the text
+    Metrics(Answer<String>),
     /// `GET /v1/config`
     Config(Answer<ConfigReply>),
     /// `POST /v1/config/reload`

@@ -20,7 +20,7 @@ pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A refusal with the HTTP status it is sent with, where that of its code is not precise enough.
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
     error: ApiError,
 }

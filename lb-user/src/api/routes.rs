@@ -41,6 +41,7 @@ pub(super) fn router(commands: Commands) -> Router {
         .route("/v1/flows", get(flows))
         .route("/v1/flows/lookup", get(lookup))
         .route("/v1/counters", get(counters))
+        .route("/metrics", get(crate::metrics::page))
         .route("/v1/config", get(config))
         .route("/v1/config/reload", post(reload))
         .route("/v1/stop", post(stop))
@@ -51,15 +52,25 @@ pub(super) fn router(commands: Commands) -> Router {
         .with_state(commands)
 }
 
-/// Sends a command to the daemon and waits for its answer.
 async fn ask<T>(commands: &Commands, command: impl FnOnce(Answer<T>) -> Command) -> Reply<T> {
+    exchange(commands, command).await.map(Json)
+}
+
+/// Sends a command to the daemon and waits for its answer.
+///
+/// # Errors
+/// The daemon's refusal, or that it does not answer.
+pub(crate) async fn exchange<T>(
+    commands: &Commands,
+    command: impl FnOnce(Answer<T>) -> Command,
+) -> Result<T, Refusal> {
     let (answer, answered) = oneshot::channel();
     let exchange = async {
         commands.send(command(answer)).await.map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?.map_err(Refusal::from)
     };
     match tokio::time::timeout(ANSWER_TIMEOUT, exchange).await {
-        Ok(answer) => answer.map(Json),
+        Ok(answer) => answer,
         Err(_) => {
             let message = format!("the daemon did not answer within {} s", ANSWER_TIMEOUT.as_secs());
             let error = ApiError::internal(message, "look at its log; a change may still be carried out");

@@ -128,12 +128,18 @@ impl Tables {
 
     /// Performs operations in order.
     ///
-    /// `done` is called after each, so that a mirror of the maps never runs ahead of them.
+    /// `done` is called after each, so that a mirror of the maps never runs ahead of them; `retire` before slots are
+    /// freed, with what they counted, which is then cleared.
     ///
     /// # Errors
     /// If the kernel refuses one; those before it are done.
-    pub fn perform(&mut self, ops: &[MapOp], mut done: impl FnMut(&MapOp)) -> Result<()> {
-        let mut at = 0;
+    pub fn perform(
+        &mut self,
+        ops: &[MapOp],
+        mut retire: impl FnMut(&[(u16, SlotCounter)]),
+        mut done: impl FnMut(&MapOp),
+    ) -> Result<()> {
+        let (mut at, mut retired) = (0, 0);
         while let Some(op) = ops.get(at) {
             let run = ops[at..].iter().take_while(|op| matches!(op, MapOp::SweepSlot { .. })).count();
             if run > 0 {
@@ -146,11 +152,27 @@ impl Tables {
                 at += run;
                 continue;
             }
+            if at >= retired {
+                let freed: Vec<_> = ops[at..].iter().map_while(|op| self.freed(op)).collect();
+                retired = at + freed.len().max(1);
+                if !freed.is_empty() {
+                    retire(&freed);
+                    freed.iter().for_each(|(slot, _)| self.clear_slot_counters(*slot));
+                }
+            }
             self.perform_one(op).with_context(|| format!("cannot perform {}", name_of(op)))?;
             done(op);
             at += 1;
         }
         Ok(())
+    }
+
+    /// A slot that an operation frees, and what it counted.
+    fn freed(&self, op: &MapOp) -> Option<(u16, SlotCounter)> {
+        match op {
+            MapOp::FreeSlot { slot } => Some((*slot, self.slot_counter(*slot))),
+            _ => None,
+        }
     }
 
     fn perform_one(&mut self, op: &MapOp) -> Result<()> {

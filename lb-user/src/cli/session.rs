@@ -38,6 +38,12 @@ impl<'a> Session<'a> {
         self.print_answer(&answer, render)
     }
 
+    /// Asks the daemon for a text and shows it unchanged.
+    pub(super) fn show_text(&mut self, path: &str) -> anyhow::Result<()> {
+        let answer = block_on(self.client.get(path))?;
+        self.write(&answer)
+    }
+
     /// Has the daemon do something and shows the answer likewise.
     pub(super) fn send<T: DeserializeOwned>(
         &mut self,

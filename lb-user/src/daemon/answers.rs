@@ -48,7 +48,7 @@ impl Controller {
         }
     }
 
-    fn interfaces(&self) -> Vec<InterfaceStatus> {
+    pub(super) fn interfaces(&self) -> Vec<InterfaceStatus> {
         let status = |interface: &config::Interface| {
             let attached = self.attached.get(&interface.name);
             let link = self.link(&interface.name);
@@ -72,7 +72,7 @@ impl Controller {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
-    fn flow_table(&self) -> FlowTableStatus {
+    pub(super) fn flow_table(&self) -> FlowTableStatus {
         let capacity = u64::from(self.tables.layout().limits().flows);
         FlowTableStatus {
             capacity,
@@ -83,7 +83,7 @@ impl Controller {
         }
     }
 
-    fn limits(&self) -> LimitsStatus {
+    pub(super) fn limits(&self) -> LimitsStatus {
         let limits = self.tables.layout().limits();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let reserved = self.actual.services().filter(|(_, _, word)| word.has(ServiceWord::SERVE));
@@ -132,9 +132,13 @@ impl Controller {
 
     fn describe(&self, service: &config::Service) -> Service {
         let key = ServiceKey::from(service);
-        let places = self.places(&key);
-        let backends: Vec<Backend> =
-            service.backends.iter().map(|backend| self.describe_backend(service, backend, &places)).collect();
+        let slots = self.actual.slots_by_backend(&key);
+        let slot = |address| slots.get(&address).and_then(|slots| slots.first()).copied();
+        let backends: Vec<Backend> = service
+            .backends
+            .iter()
+            .map(|backend| self.describe_backend(service, backend, slot(backend.address)))
+            .collect();
         let counts = |backend: &&Backend| backend.state == AdminState::Enabled && backend.weight > 0;
         let mut counted = backends.iter().filter(counts).peekable();
         let all_down = service.check.is_some()
@@ -161,28 +165,15 @@ impl Controller {
         }
     }
 
-    /// Places in a service's table by slot.
-    fn places(&self, key: &ServiceKey) -> BTreeMap<u16, u32> {
-        let mut places = BTreeMap::new();
-        for slot in self.actual.table(key).unwrap_or_default() {
-            *places.entry(*slot).or_insert(0) += 1;
-        }
-        places
-    }
-
     fn describe_backend(
         &self,
         service: &config::Service,
         backend: &config::Backend,
-        places: &BTreeMap<u16, u32>,
+        slot: Option<u16>,
     ) -> Backend {
-        let key = ServiceKey::from(service);
-        let slot = self.actual.slot_of(&key, backend.address);
-        let state = slot
-            .and_then(|slot| self.actual.slots().find(|(number, ..)| *number == slot))
-            .map(|(_, _, word)| word.state());
+        let state = slot.and_then(|slot| self.actual.slot(slot)).map(|(_, word)| word.state());
         let traffic = slot.map(|slot| self.tables.slot_counter(slot)).unwrap_or_default();
-        let share = slot.and_then(|slot| places.get(&slot)).copied().unwrap_or(0);
+        let share = slot.map_or(0, |slot| self.shares.of(slot));
         let flows = slot.and_then(|slot| self.census.by_slot.get(usize::from(slot))).copied().unwrap_or(0);
         Backend {
             service: service.name.clone(),

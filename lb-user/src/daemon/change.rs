@@ -56,6 +56,12 @@ impl Controller {
     /// # Errors
     /// All problems of the file; the configuration in force stays.
     pub(super) async fn reload(&mut self) -> Result<ChangeReply, ApiError> {
+        let result = self.try_reload().await;
+        self.reload_ok = result.is_ok();
+        result
+    }
+
+    async fn try_reload(&mut self) -> Result<ChangeReply, ApiError> {
         let path = self.options.config.clone();
         let text = file::read(&path)
             .map_err(|error| ApiError::internal(format!("{error:#}"), "mend the file and reload again"))?;
@@ -99,6 +105,8 @@ impl Controller {
             return Err(ApiError::invalid_config(&file, fixed));
         }
         // First what only the kernel can refuse: nothing is changed then.
+        let listen = next.config.metrics.listen;
+        let bound = self.metrics_listener.prepare(listen)?;
         let wanted: Vec<Interface> = next
             .config
             .interfaces
@@ -122,6 +130,7 @@ impl Controller {
             self.undo(before).await;
             return Err(ApiError::conflict(message, "nothing was changed"));
         }
+        self.metrics_listener.switch(listen, bound, &self.commands);
         if let Err(error) = self.look_at_interfaces().await {
             tracing::warn!(error = %format!("{error:#}"), "cannot read the interfaces");
         }

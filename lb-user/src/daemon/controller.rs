@@ -12,16 +12,21 @@ use lb_common::hash::HashKey;
 use lb_core::config::Config;
 use lb_core::plan::{Actual, MapOp, NextHop, diff, plan};
 use lb_core::sweep::{self, Census, MARKING_PASSES};
+use lb_core::totals::Owner;
 use nix::time::{ClockId, clock_gettime};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::file::Loaded;
+use super::shares::Shares;
+use super::totals::KeptTotals;
 use crate::api::types::Done;
-use crate::api::{ApiError, Timestamp};
+use crate::api::{ApiError, Command, Timestamp};
 use crate::bpf::link::Attached;
 use crate::bpf::pins::Pins;
 use crate::bpf::{Tables, program};
 use crate::cli::run::RunOptions;
+use crate::metrics::listener::MetricsListener;
 use crate::net::{Groups, Link, Network, Resolved};
 use crate::probe::{ProbeEvent, Prober};
 
@@ -48,6 +53,15 @@ pub(super) struct Controller {
     pub(super) group_errors: Vec<String>,
     /// Why the maps are not what they should be.
     pub(super) apply_error: Option<String>,
+    /// How often that was so.
+    pub(super) map_failures: u64,
+    /// Whether the last reload succeeded.
+    pub(super) reload_ok: bool,
+    pub(super) totals: KeptTotals,
+    pub(super) shares: Shares,
+    pub(super) metrics_listener: MetricsListener,
+    /// What the API and the listener of metrics send commands by.
+    pub(super) commands: mpsc::WeakSender<Command>,
     pub(super) census: Census,
     pub(super) marking_passes: u8,
     pub(super) started: SystemTime,
@@ -113,6 +127,7 @@ impl Controller {
         let ProbeEvent { service, address, transition } = event;
         let (from, to) = (transition.from, transition.to);
         tracing::info!(%service, backend = %address, %from, %to, reason = %transition.reason, "health changed");
+        self.totals.transition(&Owner { service: service.clone(), backend: *address }, to);
         self.reconcile_or_warn();
     }
 
@@ -156,6 +171,8 @@ impl Controller {
     /// If they are too small, or the kernel refuses an operation; those before it are done and known to be.
     pub(super) fn reconcile(&mut self) -> Result<()> {
         let result = self.try_reconcile();
+        self.map_failures += u64::from(result.is_err());
+        self.shares.update(&self.actual);
         self.apply_error = result.as_ref().err().map(|error| format!("{error:#}"));
         result
     }
@@ -167,8 +184,9 @@ impl Controller {
             return Ok(());
         }
         tracing::debug!(operations = ops.len(), "changing the maps");
-        let Self { tables, actual, .. } = self;
-        let result = tables.perform(&ops, |op| actual.apply(op));
+        let Self { tables, actual, totals, .. } = self;
+        let result = tables.perform(&ops, |slots| totals.retire(slots), |op| actual.apply(op));
+        self.observe_traffic();
         if ops.iter().any(|op| matches!(op, MapOp::StoreService { .. })) {
             self.marking_passes = MARKING_PASSES;
             self.sweep();

@@ -16,12 +16,15 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::controller::Controller;
+use super::shares::Shares;
+use super::totals::KeptTotals;
 use super::{bpf_log, file, groups, interfaces, seed};
-use crate::api::{ApiError, Listener};
+use crate::api::{ApiError, Command, Listener};
 use crate::bpf::layout::Meta;
 use crate::bpf::pins::{Found, Pins};
 use crate::bpf::{Layout, Tables, program};
 use crate::cli::run::RunOptions;
+use crate::metrics::listener::MetricsListener;
 use crate::net::Network;
 use crate::probe::Prober;
 
@@ -36,7 +39,10 @@ const CAPABILITIES: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON
 ///
 /// # Errors
 /// The first thing that keeps the daemon from running. What was in force before still is.
-pub(super) async fn start(options: &RunOptions) -> Result<(Controller, mpsc::Receiver<()>, Listener)> {
+pub(super) async fn start(
+    options: &RunOptions,
+    commands: mpsc::WeakSender<Command>,
+) -> Result<(Controller, mpsc::Receiver<()>, Listener)> {
     check_rights()?;
     let text = file::read(&options.config)?;
     let loaded = file::understand(&options.config, text, 1).await?;
@@ -51,7 +57,7 @@ pub(super) async fn start(options: &RunOptions) -> Result<(Controller, mpsc::Rec
             "start without --try to take over, or end forwarding first with `fairlead stop --detach`",
         ));
     }
-    let started = bring_up(options, loaded, network, layout, &pins, found).await;
+    let started = bring_up(options, commands, loaded, network, layout, &pins, found).await;
     match started {
         Ok((mut controller, listener)) => {
             controller.pins = Some(pins);
@@ -77,6 +83,7 @@ pub(super) async fn start(options: &RunOptions) -> Result<(Controller, mpsc::Rec
 /// Loads maps and program. What runs already goes on as it was.
 async fn bring_up(
     options: &RunOptions,
+    commands: mpsc::WeakSender<Command>,
     loaded: file::Loaded,
     network: Network,
     layout: Layout,
@@ -84,6 +91,8 @@ async fn bring_up(
     found: Found,
 ) -> Result<(Controller, Listener)> {
     let listener = Listener::bind(&options.socket).map_err(ApiError::from)?;
+    let mut metrics_listener = MetricsListener::default();
+    let bound = metrics_listener.prepare(loaded.config.metrics.listen)?;
     let state = options.state_dir.join(&options.instance);
     let seed = match found {
         Found::Nothing => seed::load_or_create(&state)?,
@@ -92,6 +101,7 @@ async fn bring_up(
             meta.seed
         }
     };
+    let totals = KeptTotals::load(&state, found == Found::Nothing)?;
     let mut ebpf = program::open(&layout, seed, Some(&pins.maps()), bpf_log::number(options.bpf_log))?;
     program::load(&mut ebpf, program::BALANCER)?;
     if bpf_log::number(options.bpf_log) > 0 {
@@ -106,6 +116,7 @@ async fn bring_up(
     let vips = snapshot.vips.iter().map(|(vip, _)| *vip);
     let groups = groups::of_earlier(vips, &pins.links(), &loaded.config, &links)?;
     let actual = Actual::from_snapshot(snapshot);
+    metrics_listener.switch(loaded.config.metrics.listen, bound, &commands);
     let controller = Controller {
         options: options.clone(),
         pins: None,
@@ -123,6 +134,12 @@ async fn bring_up(
         groups,
         group_errors: Vec::new(),
         apply_error: None,
+        map_failures: 0,
+        reload_ok: true,
+        totals,
+        shares: Shares::default(),
+        metrics_listener,
+        commands,
         census: Census::default(),
         // The earlier daemon may have died between a table switch and its marking passes.
         marking_passes: if found == Found::Nothing { 0 } else { MARKING_PASSES },

@@ -42,6 +42,8 @@ pub struct BackendHealth {
     pub last_error: Option<String>,
     /// When the last probe ended; `None` before the first.
     pub last_check: Option<SystemTime>,
+    /// How long that took.
+    pub last_duration: Option<Duration>,
 }
 
 /// A checked backend.
@@ -54,6 +56,7 @@ struct Target {
     /// When one probe is made early, so that backends added together take turns.
     early: Option<Duration>,
     last_check: Option<SystemTime>,
+    last_duration: Option<Duration>,
     running: Option<AbortHandle>,
 }
 
@@ -63,6 +66,7 @@ struct Outcome {
     serial: u64,
     id: ProbeId,
     result: Result<(), String>,
+    took: Duration,
 }
 
 /// Probes all checked backends of a configuration, each on its own schedule and one probe at a time. Dropping it gives
@@ -141,9 +145,16 @@ impl Prober {
             self.last_serial += 1;
             self.serials.insert(key.clone(), self.last_serial);
             let early = Some(now + start.phase).filter(|_| start.phase > start.first);
-            let last_check = old.and_then(|old| old.last_check);
-            let target =
-                Target { key, check: check.clone(), service_port, health, early, last_check, running: None };
+            let target = Target {
+                key,
+                check: check.clone(),
+                service_port,
+                health,
+                early,
+                last_check: old.as_ref().and_then(|old| old.last_check),
+                last_duration: old.and_then(|old| old.last_duration),
+                running: None,
+            };
             self.targets.insert(self.last_serial, target);
         }
         self.due = self.targets.iter().map(|(serial, target)| Reverse((target.due(), *serial))).collect();
@@ -196,6 +207,7 @@ impl Prober {
             verdict: target.health.verdict(),
             last_error: target.health.last_error().map(str::to_owned),
             last_check: target.last_check,
+            last_duration: target.last_duration,
         })
     }
 
@@ -214,8 +226,9 @@ impl Prober {
             let id = target.health.begin(now);
             let (check, port, address) = (target.check.clone(), target.service_port, target.key.1);
             target.running = Some(self.probes.spawn(async move {
+                let began = self::now();
                 let result = probe(&check, port, address).await;
-                Outcome { serial, id, result }
+                Outcome { serial, id, result, took: self::now().saturating_duration_since(began) }
             }));
         }
     }
@@ -228,7 +241,7 @@ impl Prober {
     }
 
     fn finish(&mut self, ended: Result<Outcome, JoinError>) -> Option<ProbeEvent> {
-        let Outcome { serial, id, result } = match ended {
+        let Outcome { serial, id, result, took } = match ended {
             Ok(outcome) => outcome,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // It was given up.
@@ -237,6 +250,7 @@ impl Prober {
         let target = self.targets.get_mut(&serial)?;
         target.running = None;
         target.last_check = Some(SystemTime::now());
+        target.last_duration = Some(took);
         let transition = target.health.finish(now().saturating_duration_since(self.origin), id, result);
         self.due.push(Reverse((target.due(), serial)));
         let (service, address) = target.key.clone();

@@ -16,6 +16,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::samples::{config, counters, flow, lookup, service, status};
 
+/// What the stand-in answers to `GET /metrics`.
+pub(crate) const METRICS: &str = "# TYPE fairlead_config_generation gauge\nfairlead_config_generation 7\n";
+
 /// A reply that never comes is a failure after this long, well above every timeout of the server.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -155,6 +158,7 @@ fn answer(command: Command) {
         }
         Command::Lookup { answer, .. } => drop(answer.send(Ok(lookup()))),
         Command::Counters(answer) => drop(answer.send(Ok(counters()))),
+        Command::Metrics(answer) => drop(answer.send(Ok(METRICS.to_owned()))),
         Command::Config(answer) => drop(answer.send(Ok(config()))),
         Command::Reload(answer) => {
             let problem = Problem {

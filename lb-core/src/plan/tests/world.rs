@@ -106,6 +106,7 @@ impl World {
         Config {
             interfaces: Vec::new(),
             limits: Limits::default(),
+            metrics: Default::default(),
             services: self.services.iter().flatten().cloned().collect(),
         }
     }
