@@ -196,11 +196,11 @@ impl Totals {
     /// A backend's slot has counted this much.
     pub fn observe(&mut self, owner: &Owner, slot: u16, seen: Traffic) {
         let entry = self.entries.get_mut(owner);
-        if let Some(held) = entry.and_then(|entry| entry.held.as_mut()).filter(|held| held.slot == slot) {
-            if seen.reaches(held.seen) {
-                held.seen = seen;
-                return;
-            }
+        if let Some(held) = entry.and_then(|entry| entry.held.as_mut()).filter(|held| held.slot == slot)
+            && seen.reaches(held.seen)
+        {
+            held.seen = seen;
+            return;
         }
         // Another slot, or the same one used anew.
         self.leave(owner);
