@@ -7,8 +7,8 @@ use std::time::Duration;
 use lb_common::BackendWord;
 use lb_common::flow::TICK_SHIFT;
 use lb_core::config::{
-    AdminState, AttachMode, Backend, Check, CheckKind, Config, Interface, Limits, Mode, Protocol, Service,
-    TableSize, Timeouts, UnknownPort, WhenAllDown,
+    AdminState, AttachMode, Backend, Check, CheckKind, Config, Interface, Limits, Metrics, Mode, Protocol,
+    Service, TableSize, Timeouts, UnknownPort, WhenAllDown,
 };
 use lb_core::health::Verdict;
 use lb_core::plan::{Actual, MapOp, NextHop, VerdictMap, diff, plan};
@@ -80,7 +80,7 @@ impl UserSpace {
         let interfaces = vec![Interface { name: "eth0".to_owned(), mode: AttachMode::Auto }];
         let services = (0..SERVICES).map(service).collect();
         let mut user = Self {
-            config: Config { interfaces, limits: limits(), services },
+            config: Config { interfaces, limits: limits(), metrics: Metrics::default(), services },
             verdicts: VerdictMap::new(),
             actual: Actual::new(limits()),
             task: Task::Idle,
