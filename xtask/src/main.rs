@@ -1,10 +1,10 @@
 //! `cargo xtask`: set-up, checks, tests and the demo, each in one command.
 
+mod bench;
 mod clean;
 mod demo;
 mod lint;
 mod machine;
-mod report;
 mod setup;
 mod tally;
 mod test;
@@ -31,6 +31,8 @@ enum Task {
     Test(test::Options),
     /// Play a minute of a load balancer's life in network namespaces, and measure it; needs root (or sudo)
     Demo(demo::Options),
+    /// Measure what packets cost (or `control`: how long changes take); needs root (or sudo)
+    Bench(bench::Options),
     /// Remove what an interrupted run, or `demo --keep`, left on this machine
     Clean(clean::Options),
 }
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Task::Lint => setup::run().and_then(|()| lint::run_all()),
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::run_demo(&options),
+        Task::Bench(options) => bench::run_bench(&options),
         Task::Clean(options) => clean::run(&options),
     };
     match outcome {

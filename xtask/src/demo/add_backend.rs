@@ -3,8 +3,8 @@
 use super::config::SERVED;
 use super::stage::Stage;
 use super::watch::Watch;
-use crate::report::Report;
 use anyhow::{Context, Result, ensure};
+use fairlead_tests::report::Report;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Instant;

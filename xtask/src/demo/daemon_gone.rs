@@ -2,8 +2,8 @@
 
 use super::stage::Stage;
 use super::watch::Watch;
-use crate::report::Report;
 use anyhow::{Result, ensure};
+use fairlead_tests::report::Report;
 use std::thread;
 use std::time::Duration;
 

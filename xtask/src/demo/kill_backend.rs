@@ -3,9 +3,9 @@
 use super::config::LINES;
 use super::stage::Stage;
 use super::watch::Watch;
-use crate::report::Report;
 use anyhow::{Context, Result};
 use fairlead_tests::lab::{Attempt, Peer};
+use fairlead_tests::report::Report;
 use std::thread;
 use std::time::{Duration, Instant};
 

@@ -13,10 +13,10 @@ mod table;
 mod watch;
 
 use crate::machine::{self, as_root, cargo, is_root, run, target_dir};
-use crate::report::{Promise, Reach, Report};
 use crate::setup;
 use anyhow::{Context, Result};
 use fairlead_tests::lab::{self, interrupt};
+use fairlead_tests::report::{Promise, Reach, Report};
 use stage::Stage;
 use std::time::Instant;
 

@@ -2,8 +2,8 @@
 
 use super::stage::Stage;
 use super::watch::Watch;
-use crate::report::Report;
 use anyhow::{Result, ensure};
+use fairlead_tests::report::Report;
 
 /// Exit code for an invalid configuration.
 const INVALID: i32 = 3;

@@ -3,9 +3,9 @@
 use super::config::WEIGHTS;
 use super::stage::Stage;
 use super::watch::report_failures;
-use crate::report::Report;
 use anyhow::{Result, ensure};
 use fairlead_tests::lab::{Attempt, Tries};
+use fairlead_tests::report::Report;
 use std::time::Instant;
 
 /// New connections of each family.

@@ -1,10 +1,10 @@
 //! The lab of the demo with everything running in it.
 
 use super::config::{self, HUNDRED_BACKENDS, LINES, SERVED, WEB, is_v6};
-use crate::report::Report;
 use anyhow::{Context, Result};
 use fairlead_tests::lab::plan::Row;
 use fairlead_tests::lab::{Decap, Fairlead, Lab, LineClient, Nginx, Peer, Tries, binary};
+use fairlead_tests::report::Report;
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};

@@ -2,9 +2,9 @@
 
 use super::config::{HUNDRED, HUNDRED_BACKENDS};
 use super::stage::Stage;
-use crate::report::Report;
 use anyhow::{Context, Result, ensure};
 use fairlead_tests::lab::plan::Row;
+use fairlead_tests::report::Report;
 use serde_json::Value;
 use std::time::Duration;
 

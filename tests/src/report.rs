@@ -6,7 +6,7 @@ use std::fmt;
 
 /// The value to reach.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Reach {
+pub enum Reach {
     /// This or less.
     AtMost(f64),
     /// Exactly this.
@@ -36,7 +36,7 @@ impl fmt::Display for Reach {
 }
 
 /// A check's name, its unit (empty: a plain number) and the value to reach.
-pub(crate) type Promise = (&'static str, &'static str, Reach);
+pub type Promise = (&'static str, &'static str, Reach);
 
 struct Check {
     promise: Promise,
@@ -50,14 +50,14 @@ impl Check {
 }
 
 /// Every promised check, measured or not: what was not measured has failed.
-pub(crate) struct Report {
+pub struct Report {
     checks: Vec<Check>,
     environment: Value,
 }
 
 impl Report {
     /// A report in which nothing is measured yet.
-    pub(crate) fn new(promises: &[Promise]) -> Self {
+    pub fn new(promises: &[Promise]) -> Self {
         let checks = promises.iter().map(|promise| Check { promise: *promise, value: None }).collect();
         Self { checks, environment: json!({}) }
     }
@@ -66,7 +66,7 @@ impl Report {
     ///
     /// # Errors
     /// Nobody promised that name, or it was measured before.
-    pub(crate) fn measured(&mut self, name: &str, value: f64) -> Result<()> {
+    pub fn measured(&mut self, name: &str, value: f64) -> Result<()> {
         let Some(check) = self.checks.iter_mut().find(|check| check.promise.0 == name) else {
             bail!("no check is named {name}");
         };
@@ -82,22 +82,22 @@ impl Report {
     ///
     /// # Errors
     /// As [`Self::measured`].
-    pub(crate) fn counted(&mut self, name: &str, count: usize) -> Result<()> {
+    pub fn counted(&mut self, name: &str, count: usize) -> Result<()> {
         self.measured(name, f64::from(u32::try_from(count).unwrap_or(u32::MAX)))
     }
 
     /// Adds to what is said of the machine and the build.
-    pub(crate) fn environment(&mut self, key: &str, value: impl Into<Value>) {
+    pub fn environment(&mut self, key: &str, value: impl Into<Value>) {
         self.environment[key] = value.into();
     }
 
     /// Whether every check was measured and met.
-    pub(crate) fn ok(&self) -> bool {
+    pub fn ok(&self) -> bool {
         self.checks.iter().all(Check::ok)
     }
 
     /// The object that `--json` prints.
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         let checks = self.checks.iter().map(|check| {
             let (name, unit, reach) = check.promise;
             let value = check.value.map(number);
