@@ -9,6 +9,7 @@ use lb_common::counters::Event;
 use lb_common::decap::DecapOutcome;
 use lb_common::{DropReason, Verdict};
 use lb_core::config;
+use lb_user::metrics::FAMILIES;
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -57,6 +58,19 @@ fn every_counter_is_explained_in_operations_in_the_words_of_the_code() -> Result
     check("Drop reasons", DropReason::ALL.iter().map(|one| (one.name(), one.description())))?;
     check("Events", Event::ALL.iter().map(|one| (one.name(), one.description())))?;
     check("On a backend", DecapOutcome::ALL.iter().map(|one| (one.name(), one.description())))
+}
+
+#[test]
+fn every_metric_stands_in_operations_with_kind_and_labels() -> Result<()> {
+    check("All metrics", FAMILIES.iter().map(|family| (family.name(), family.help())))?;
+    let operations = document("docs/OPERATIONS.md")?;
+    for family in FAMILIES {
+        let labels: Vec<String> = family.labels().iter().map(|label| format!("`{label}`")).collect();
+        let (name, help, kind) = (family.name(), family.help(), family.kind().word());
+        let row = format!("| `{name}` | {help} | {kind} | {} |\n", labels.join(", ")).replace("|  |", "| |");
+        ensure!(operations.contains(&row), "docs/OPERATIONS.md has no row {row}");
+    }
+    Ok(())
 }
 
 /// What is between ```` ```toml ```` and its end.

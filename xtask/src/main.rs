@@ -9,6 +9,7 @@ mod setup;
 mod tally;
 mod test;
 mod toolchain;
+mod verify;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -33,6 +34,8 @@ enum Task {
     Demo(demo::Options),
     /// Measure what packets cost (or `control`: how long changes take); needs root (or sudo)
     Bench(bench::Options),
+    /// What the BPF programs cost the verifier and the machine, compared with tests/budget.toml; needs root (or sudo)
+    Verify(verify::Options),
     /// Remove what an interrupted run, or `demo --keep`, left on this machine
     Clean(clean::Options),
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::run_demo(&options),
         Task::Bench(options) => bench::run_bench(&options),
+        Task::Verify(options) => verify::run(&options),
         Task::Clean(options) => clean::run(&options),
     };
     match outcome {

@@ -12,13 +12,14 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 6] = [
+const TOOLS: [Tool; 7] = [
     Tool { program: "cc", package: "gcc" },
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "nginx", package: "nginx" },
     Tool { program: "ping", package: "iputils-ping" },
     Tool { program: "arping", package: "iputils-arping" },
+    Tool { program: "promtool", package: "prometheus" },
 ];
 
 /// Debian's compiler with a prebuilt BPF core, for machines whose rustup nightly has no rust-src.

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use crate::stand_in::{StandIn, scratch};
+use crate::stand_in::{METRICS, StandIn, scratch};
 use lb_user::cli;
 
 /// Exit code, stdout and stderr of a command.
@@ -53,6 +53,8 @@ fn answers_are_shown_in_tables() {
             "config show",
             "# /etc/f.toml, generation 3, loaded 2023-11-14T22:13:20.000Z\n# hand-written\n[[interface]]",
         ),
+        ("metrics", METRICS),
+        ("-o json metrics", METRICS),
         ("stop", "stopped\n"),
         ("stop --detach", "stopped, detached\n"),
     ] {

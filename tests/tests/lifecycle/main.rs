@@ -9,6 +9,7 @@ mod interfaces;
 mod leftover;
 mod limits;
 mod log;
+mod metrics;
 mod pins;
 mod refused;
 mod rights;

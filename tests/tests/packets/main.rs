@@ -8,7 +8,6 @@
 
 mod both;
 mod comparison;
-mod cost;
 mod decap;
 mod differential;
 mod echo;

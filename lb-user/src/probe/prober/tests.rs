@@ -195,7 +195,7 @@ async fn result_from_before_a_reload_is_ignored() {
     // The first of each machine, so the numbers are equal.
     let mut machine = Health::new(HealthParams::from(&http_check()), Duration::ZERO);
     let id = machine.begin(Duration::ZERO);
-    let late = Outcome { serial: old, id, result: Ok(()) };
+    let late = Outcome { serial: old, id, result: Ok(()), took: Duration::ZERO };
     assert_eq!(prober.finish(Ok(late)), None);
     assert_eq!(verdict(&prober, "web"), Verdict::Unknown);
 }
