@@ -64,7 +64,13 @@ impl Controller {
                 AttachedMode::Detached => "none",
             };
             let name = label(&interface.name);
-            states(out, Family::InterfaceAttached, &[name.clone()], &["native", "generic", "none"], mode);
+            states(
+                out,
+                Family::InterfaceAttached,
+                std::slice::from_ref(&name),
+                &["native", "generic", "none"],
+                mode,
+            );
             out.flag(Family::InterfaceUp, &[name], self.link(&interface.name).is_some_and(|link| link.up));
         }
     }
