@@ -73,6 +73,9 @@ pub struct Tuple {
     pub reserved: u16,
 }
 
+/// The last word of an address as it lies in memory, but for the bit that makes `::` to `::1`.
+const ALL_BUT_LOOPBACK: u32 = !u32::from_ne_bytes([0, 0, 0, 1]);
+
 impl Tuple {
     /// A tuple from an IPv4 packet's fields; ports in host order.
     #[must_use]
@@ -107,9 +110,10 @@ impl Tuple {
         let [first, second, third, fourth] = self.source;
         let [octet, ..] = first.to_ne_bytes();
         match self.family {
-            // RFC 1122 section 3.2.1.3: neither "this network" nor class D, E or broadcast.
-            Family::V4 => octet != 0 && octet < 224,
-            Family::V6 => octet != 0xff && (first | second | third | fourth) != 0,
+            // RFC 1122 sections 3.2.1.3 and 3.2.2: neither "this network" nor loopback, class D, E or broadcast.
+            Family::V4 => octet != 0 && octet != 127 && octet < 224,
+            // RFC 4291 sections 2.5.2 and 2.5.3: neither :: nor ::1.
+            Family::V6 => octet != 0xff && (first | second | third | (fourth & ALL_BUT_LOOPBACK)) != 0,
         }
     }
 

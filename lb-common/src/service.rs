@@ -113,7 +113,7 @@ const UNIT_MASK: u64 = (1 << CLASS_SHIFT) - 1;
 pub struct ServiceWord(pub u64);
 
 impl ServiceWord {
-    /// The region holds a table; without it every packet is dropped as "no backend".
+    /// The region holds a table; without it every packet is dropped as "no backend", but for flows that are known.
     pub const SERVE: u8 = 1;
     /// Flows are remembered in the flow table.
     pub const TRACK: u8 = 2;

@@ -19,7 +19,8 @@ const ALL_NODES_MAC: u64 = u64::from_le_bytes([0x33, 0x33, 0, 0, 0, 1, 0, 0]);
 const SOLICITED: u32 = u32::from_ne_bytes([0x40, 0, 0, 0]);
 const OVERRIDE: u32 = u32::from_ne_bytes([0x20, 0, 0, 0]);
 
-/// Answers a solicitation for a VIP; one for another address, or one that RFC 4861 section 7.1.1 calls invalid, passes.
+/// Answers a solicitation for a VIP; one for another address, or with a hop limit, code or length that RFC 4861 section
+/// 7.1.1 calls invalid, passes. Checksum and options are not looked at: an answer tells only what is true anyway.
 #[inline(always)]
 pub(super) fn solicitation<W: World>(world: &W, own: &EgressRow, packet: &Packet) -> Verdict {
     answer(world, own, packet).unwrap_or(Verdict::PassNotVip)

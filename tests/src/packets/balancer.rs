@@ -34,7 +34,7 @@ pub enum Change {
 #[must_use]
 pub fn balancer(seed: u64) -> Setup {
     let mut random = Random::new(seed ^ 0xba1a_7ce8);
-    let mtu = random.pick(&[1_500, 1_500, 1_500, 1_500, 576, 1_280, 4_000, 9_000, 100]);
+    let mtu = random.pick(&[1_500, 1_500, 1_500, 1_500, 576, 1_280, 4_000, 9_000, 200]);
     let mut setup = Setup::new(mtu);
     if seed.is_multiple_of(NOWHERE) {
         setup.egress.clear();

@@ -129,9 +129,18 @@ fn replies_are_never_answered() {
 #[test]
 fn a_source_that_cannot_be_answered_is_dropped() {
     let mut cases = Vec::new();
-    for source in
-        ["0.0.0.0", "0.1.2.3", "224.0.0.1", "239.1.2.3", "240.0.0.1", "255.255.255.255", "::", "ff02::1"]
-    {
+    for source in [
+        "0.0.0.0",
+        "0.1.2.3",
+        "127.0.0.1",
+        "224.0.0.1",
+        "239.1.2.3",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "ff02::1",
+    ] {
         let vip = if source.contains(':') { VIP6 } else { VIP4 };
         let packet = Client::new(source, vip);
         cases.push(dropped(source, request(&packet, WORD, &[1; 8]).frame(), "malformed"));

@@ -142,7 +142,17 @@ fn a_last_hop_is_told_nothing() {
 #[test]
 fn a_source_that_is_no_single_station_is_told_nothing() {
     let mut cases = Vec::new();
-    for source in ["0.0.0.0", "0.1.2.3", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "ff02::1"] {
+    for source in [
+        "0.0.0.0",
+        "0.1.2.3",
+        "127.0.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "ff02::1",
+    ] {
         let vip = if source.contains(':') { VIP6 } else { VIP4 };
         cases.push(dropped(source, Client::new(source, vip).sized(1_500).frame(), "too_big"));
     }

@@ -1,0 +1,221 @@
+//! What must become of a frame, as far as the documents say.
+
+use std::net::IpAddr;
+
+use etherparse::ArpPacketSlice;
+use lb_common::reason::Action;
+use lb_common::service::VipRow;
+
+use super::asked::{Frame, Ip, Part, is_plain, sums};
+use super::{Done, Oracle, key_of};
+use crate::packets::setup::Setup;
+use crate::packets::wire::{ICMP, ICMPV6, TCP, UDP};
+
+/// Extension headers that are looked through (docs/OPERATIONS.md, `extension_headers`).
+const EXTENSIONS: usize = 4;
+/// Octets of headers that a first buffer surely holds.
+const READABLE: usize = 2_000;
+/// Sizes below this are no path's MTU, and may be dropped where larger ones are answered (`too_big`).
+const SMALL: usize = 200;
+
+/// What must become of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// The kernel gets it.
+    Pass,
+    /// It is dropped.
+    Drop,
+    /// This is counted, and it is sent.
+    Sent(&'static str),
+    /// It is not answered nor forwarded.
+    Unanswered,
+    /// The documents do not say.
+    Open,
+}
+
+impl Expected {
+    pub(super) fn allows(self, done: Done<'_>) -> bool {
+        match self {
+            Self::Pass => done.action == Action::Pass,
+            Self::Drop => done.action == Action::Drop,
+            Self::Sent(outcome) => done.action == Action::Transmit && done.outcome == outcome,
+            Self::Unanswered => done.action != Action::Transmit,
+            Self::Open => true,
+        }
+    }
+}
+
+/// A neighbour solicitation.
+pub(super) struct Solicitation {
+    pub(super) target: IpAddr,
+    /// By its header: hop limit, code and length.
+    plausible: bool,
+    /// By its checksum, options and addresses too, which the program does not look at.
+    valid: bool,
+}
+
+/// The neighbour solicitation in a packet, valid or not (RFC 4861 sections 4.3 and 7.1.1).
+pub(super) fn solicitation(ip: &Ip<'_>) -> Option<Solicitation> {
+    if ip.protocol != ICMPV6 || !ip.source.is_ipv6() || ip.payload.first() != Some(&135) {
+        return None;
+    }
+    let target: [u8; 16] = ip.payload.get(8..24)?.try_into().ok()?;
+    let target = IpAddr::from(target);
+    let mut options = &ip.payload[24..];
+    let (mut fit, mut names_source) = (true, false);
+    while let [kind, length, ..] = options {
+        names_source |= *kind == 1;
+        match options.get(usize::from(*length) * 8..) {
+            Some(rest) if *length > 0 => options = rest,
+            _ => {
+                fit = false;
+                break;
+            }
+        }
+    }
+    let detects = ip.source.is_unspecified();
+    let plausible = ip.ttl == 255 && ip.payload[1] == 0 && ip.extensions == 0;
+    let valid = plausible
+        && fit
+        && options.is_empty()
+        && ip.sums_icmp6()
+        && !target.is_multicast()
+        && (!detects || !names_source && ip.destination == group_of(target));
+    Some(Solicitation { target, plausible, valid })
+}
+
+/// The solicited-node group (RFC 4291 section 2.7.1).
+fn group_of(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(address) = address else { return address };
+    let low = address.segments();
+    IpAddr::from([0xff02, 0, 0, 0, 0, 1, 0xff00 | low[6] & 0xff, low[7]])
+}
+
+impl Oracle {
+    pub(super) fn expect(&self, frame: &Frame<'_>, ip: &Result<Ip<'_>, Option<IpAddr>>) -> Expected {
+        let Setup { egress, .. } = &self.pool.setup;
+        if egress.is_empty() || !frame.is_grouped() && frame.to != self.own() {
+            return Expected::Pass;
+        }
+        match ip {
+            _ if frame.is_arp() => self.expect_arp(frame),
+            _ if !frame.is_ip() => Expected::Pass,
+            Ok(ip) => self.expect_ip(frame, ip),
+            Err(Some(address)) if self.is_vip(*address) && !frame.is_grouped() => Expected::Unanswered,
+            Err(_) => Expected::Pass,
+        }
+    }
+
+    fn expect_arp(&self, frame: &Frame<'_>) -> Expected {
+        let Ok(arp) = ArpPacketSlice::from_slice(frame.content) else { return Expected::Pass };
+        let kind = (arp.hw_addr_type().0, arp.proto_addr_type().0, arp.hw_addr_size(), arp.proto_addr_size());
+        if kind != (1, 0x0800, 6, 4) {
+            return Expected::Pass;
+        }
+        let address = |octets: &[u8]| <[u8; 4]>::try_from(octets).map(IpAddr::from).expect("four octets");
+        let (sender, target) = (address(arp.sender_protocol_addr()), address(arp.target_protocol_addr()));
+        if arp.operation().0 != 1 || !self.holds_vip(target) || sender == target {
+            return Expected::Pass;
+        }
+        let plain = is_plain(sender) && !self.is_vip(sender) || sender.is_unspecified();
+        let known = frame.has_plain_source() && frame.from != self.own();
+        if plain && known { Expected::Sent("answered_arp") } else { Expected::Open }
+    }
+
+    fn expect_ip(&self, frame: &Frame<'_>, ip: &Ip<'_>) -> Expected {
+        let asked = solicitation(ip);
+        if frame.is_grouped() || ip.destination.is_multicast() {
+            return match asked {
+                Some(asked) if asked.plausible && self.holds_vip(asked.target) => {
+                    let usual = asked.valid && frame.is_grouped() && ip.destination == group_of(asked.target);
+                    self.expect_advertisement(frame, ip, usual)
+                }
+                _ => Expected::Pass,
+            };
+        }
+        let Some((held, flags)) = self.vip_flags(ip.destination) else { return Expected::Pass };
+        if !ip.sums || ip.extra > READABLE {
+            return Expected::Open;
+        }
+        if ip.part == Part::Fragment {
+            return Expected::Unanswered;
+        }
+        if ip.extensions > EXTENSIONS {
+            return Expected::Unanswered;
+        }
+        match ip.protocol {
+            TCP | UDP => self.expect_flow(frame, ip, flags),
+            ICMP if ip.source.is_ipv4() => self.expect_icmp(frame, ip, held, 8, sums(ip.payload)),
+            ICMPV6 if ip.source.is_ipv6() => match asked {
+                Some(asked) if asked.plausible && self.holds_vip(asked.target) => {
+                    let usual = asked.valid && asked.target == ip.destination;
+                    self.expect_advertisement(frame, ip, usual)
+                }
+                Some(_) => Expected::Unanswered,
+                None => self.expect_icmp(frame, ip, held, 128, ip.sums_icmp6()),
+            },
+            _ => Expected::Unanswered,
+        }
+    }
+
+    fn expect_advertisement(&self, frame: &Frame<'_>, ip: &Ip<'_>, usual: bool) -> Expected {
+        let source = ip.source.is_unspecified() || is_plain(ip.source) && !self.is_vip(ip.source);
+        let known = frame.has_plain_source() && frame.from != self.own();
+        let plain = usual && source && known && ip.extensions == 0;
+        if plain { Expected::Sent("answered_nd") } else { Expected::Open }
+    }
+
+    /// `request` is the type of an echo request.
+    fn expect_icmp(&self, frame: &Frame<'_>, ip: &Ip<'_>, held: bool, request: u8, sums: bool) -> Expected {
+        if ip.payload.len() < 8 || ip.payload[0] != request || ip.payload[1] != 0 || !sums {
+            // Advertisements pass, all others are dropped; none is answered.
+            return if ip.payload.first() == Some(&request) { Expected::Open } else { Expected::Unanswered };
+        }
+        if !held {
+            return Expected::Pass;
+        }
+        let source = is_plain(ip.source) && !self.is_vip(ip.source);
+        let known = frame.has_plain_source() && frame.from != self.own();
+        let plain = source && known && ip.ttl > 0 && ip.extensions == 0 && ip.part == Part::Whole;
+        if plain { Expected::Sent("answered_echo") } else { Expected::Open }
+    }
+
+    fn expect_flow(&self, frame: &Frame<'_>, ip: &Ip<'_>, vip_flags: u32) -> Expected {
+        let (Some(key), Some((_, _, flags))) = (key_of(ip), ip.ports()) else { return Expected::Unanswered };
+        let Some(service) = self.pool.service(&key) else {
+            let passes = vip_flags & VipRow::PASS_UNKNOWN_PORT != 0;
+            return if passes { Expected::Pass } else { Expected::Drop };
+        };
+        if frame.from == self.own() || ip.ttl <= 1 {
+            return Expected::Drop;
+        }
+        let ways = self.pool.ways(service, &key, flags);
+        if ways.dropped {
+            return Expected::Drop;
+        }
+        if !ways.sent {
+            return Expected::Open;
+        }
+        let overhead = ways.allowed.iter().filter_map(|slot| self.overhead(*slot)).max().unwrap_or(0);
+        let mtu = self.pool.setup.egress.first().map_or(0, |row| row.mtu as usize);
+        if ip.packet.len() + overhead <= mtu {
+            return Expected::Sent("forwarded");
+        }
+        let answerable = is_plain(ip.source) && frame.has_plain_source() && ip.packet.len() >= SMALL;
+        match overhead {
+            0 => Expected::Open,
+            _ if answerable => Expected::Sent("answered_too_big"),
+            _ => Expected::Open,
+        }
+    }
+
+    /// Octets that are put in front of a packet to a slot.
+    pub(super) fn overhead(&self, slot: u16) -> Option<usize> {
+        let backend = self.pool.backend(slot)?;
+        Some(match backend.spec.source {
+            _ if backend.spec.l2 => 0,
+            IpAddr::V4(_) => 20,
+            IpAddr::V6(_) => 40,
+        })
+    }
+}
