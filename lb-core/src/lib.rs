@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod aging;
+pub mod alarm;
 pub mod config;
 pub mod edit;
 pub mod health;

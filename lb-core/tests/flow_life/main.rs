@@ -74,7 +74,7 @@ fn pass(world: &World) {
 fn change(world: &World, size: &Size, round: u32) {
     world.user.borrow_mut().begin_change(world);
     let half = size.flows / 2;
-    let opened = |round: u32| half + (u64::from(half) * u64::from(round) / u64::from(CHANGES)) as u32;
+    let opened = |round: u32| half + half / CHANGES * round;
     open(world, opened(round)..opened(round + 1));
     (0..size.packets).for_each(|_| world.send_any());
     settle(world);
@@ -151,6 +151,7 @@ fn no_live_flow_goes_astray_while_pool_table_and_sweeper_change_under_it() {
     open(&world, 0..size.flows / 2);
     world.rate.set(128);
     (0..CHANGES).for_each(|round| change(&world, &size, round));
+    open(&world, world.opened.get()..size.flows);
     world.rate.set(0);
     pass(&world);
     compare(&world);

@@ -62,6 +62,9 @@ pub(crate) struct Oracle {
     pub(crate) crowded: Vec<u32>,
 }
 
+const WAYS_U32: u32 = 8;
+const _: () = assert!(WAYS_U32 as usize == WAYS);
+
 /// Faults that are told in full.
 const TOLD: usize = 12;
 
@@ -114,7 +117,7 @@ impl Oracle {
     pub(crate) fn entered(&mut self, number: u32, place: usize, home: u32, fingerprint: u32) {
         self.owners[place] = number;
         let place = u32::try_from(place).expect("few entries");
-        let steps = |place: u32| place.wrapping_sub(fingerprint) % WAYS as u32;
+        let steps = |place: u32| place.wrapping_sub(fingerprint) % WAYS_U32;
         let flow = &mut self.flows[number as usize];
         flow.changes += 1;
         if flow.at != NONE {

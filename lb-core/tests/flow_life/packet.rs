@@ -81,7 +81,7 @@ impl World {
         let index = u32::try_from(index).expect("few services");
         let picked = pick(self, &tuple, signals, Service { index, word });
         let flight = self.flights.borrow_mut().pop().expect("the packet is on its way");
-        self.judge(flow, &before, picked, flight.lost, u32::from(hash.fingerprint()));
+        self.judge(flow, &before, picked, flight.lost, hash.fingerprint());
     }
 
     fn judge(&self, number: u32, before: &Before, picked: Pick, lost: bool, fingerprint: u32) {

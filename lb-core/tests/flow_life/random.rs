@@ -20,7 +20,8 @@ impl Random {
 
     /// A number below `end`.
     pub(crate) fn below(&self, end: usize) -> usize {
-        ((u128::from(self.word()) * end as u128) >> 64) as usize
+        let product = u128::from(self.word()) * end as u128;
+        usize::try_from(product >> 64).expect("below the end")
     }
 
     /// Once in `times`.

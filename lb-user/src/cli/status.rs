@@ -45,12 +45,15 @@ fn render(status: &Status, now: SystemTime) -> String {
         (
             "flows",
             format!(
-                "{} of {} entries ({}), {} unconfirmed, {} exceptions",
+                "{} of {} entries ({}), {} unconfirmed, {} exceptions; so far {} evicted, {} without a place, {} guarded",
                 flow_table.used,
                 flow_table.capacity,
                 percent(flow_table.used_percent),
                 flow_table.unconfirmed,
-                flow_table.exceptions
+                flow_table.exceptions,
+                flow_table.evicted,
+                flow_table.unstored,
+                flow_table.guarded
             ),
         ),
         (

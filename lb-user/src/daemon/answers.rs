@@ -80,6 +80,9 @@ impl Controller {
             used_percent: rounded(self.census.used as f64 * 100.0 / capacity as f64),
             exceptions: self.census.exceptions,
             unconfirmed: self.census.unconfirmed,
+            evicted: self.tables.counter(Event::Evicted.row()),
+            unstored: self.tables.counter(Event::Unstored.row()),
+            guarded: self.tables.counter(Event::Guarded.row()),
         }
     }
 

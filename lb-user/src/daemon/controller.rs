@@ -6,9 +6,11 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use aya::Ebpf;
+use lb_common::counters::Event;
 use lb_common::egress::EgressRow;
 use lb_common::flow::tick_of;
 use lb_common::hash::HashKey;
+use lb_core::alarm::{Change, Flood, FloodAlarm, FloodChange, LoadAlarm};
 use lb_core::config::Config;
 use lb_core::plan::{Actual, MapOp, NextHop, diff, plan};
 use lb_core::sweep::{self, Census, MARKING_PASSES};
@@ -64,6 +66,12 @@ pub(super) struct Controller {
     pub(super) commands: mpsc::WeakSender<Command>,
     pub(super) census: Census,
     pub(super) marking_passes: u8,
+    /// Whether the flow table is too full.
+    pub(super) load: LoadAlarm,
+    /// Whether new flows come faster than they may be stored.
+    pub(super) flood: FloodAlarm,
+    /// What times of alarms count from.
+    pub(super) began: Instant,
     pub(super) started: SystemTime,
     pub(super) adopted: bool,
     pub(super) trial: Option<Instant>,
@@ -221,6 +229,35 @@ impl Controller {
         let census = sweep::pass(self.tables.flow_words(), present_tick(), &facts);
         drop(facts);
         self.census = census;
+        self.watch_flow_table();
+    }
+
+    /// Tells the log when an alarm about the flow table begins or ends.
+    fn watch_flow_table(&mut self) {
+        let (used, capacity) = (self.census.used, u64::from(self.tables.layout().limits().flows));
+        match self.load.observe(used, capacity) {
+            Some(Change::Entered) => {
+                tracing::warn!(
+                    used,
+                    capacity,
+                    "the flow table is more than half full; raise `flows` under [limits]"
+                );
+            }
+            Some(Change::Left) => tracing::info!(used, capacity, "the flow table has room again"),
+            None => {}
+        }
+        let guarded = self.tables.counter(Event::Guarded.row());
+        let limit = self.tables.layout().new_flows_per_second;
+        match self.flood.observe(self.began.elapsed(), guarded) {
+            Some(FloodChange::Entered(Flood { flows, .. })) => {
+                tracing::warn!(flows, limit, "flood: new flows come too fast and are not stored");
+            }
+            Some(FloodChange::Left(Flood { since, last, flows })) => {
+                let seconds = last.saturating_sub(since).as_secs();
+                tracing::info!(flows, limit, seconds, "the flood is over: new flows are stored again");
+            }
+            None => {}
+        }
     }
 }
 

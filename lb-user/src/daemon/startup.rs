@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, bail};
 use lb_common::hash::HashKey;
 use lb_common::{BackendWord, SlotState};
+use lb_core::alarm::{FloodAlarm, LoadAlarm};
 use lb_core::config::{AdminState, Config};
 use lb_core::health::Verdict;
 use lb_core::plan::{Actual, ServiceKey, VerdictMap, plan};
@@ -143,6 +144,9 @@ async fn bring_up(
         census: Census::default(),
         // The earlier daemon may have died between a table switch and its marking passes.
         marking_passes: if found == Found::Nothing { 0 } else { MARKING_PASSES },
+        load: LoadAlarm::default(),
+        flood: FloodAlarm::default(),
+        began: Instant::now(),
         started: SystemTime::now(),
         adopted: found != Found::Nothing,
         trial: options.try_for.map(|time| Instant::now() + time),

@@ -4,12 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use lb_common::reason::DropReason;
+use lb_core::alarm::Flood;
 
 use super::controller::Controller;
 use crate::api::types::{AttachedMode, FlowTableStatus, InterfaceStatus, Service};
-
-/// Part of the flow table in use above which flows begin to find no place.
-const FULL_PERCENT: f64 = 50.0;
 
 impl Controller {
     /// All warnings, those about the whole first.
@@ -28,9 +26,16 @@ impl Controller {
         let backends: BTreeSet<IpAddr> =
             services.iter().flat_map(|service| &service.backends).map(|backend| backend.address).collect();
         warnings.extend(backends.into_iter().flat_map(|backend| self.of_backend(backend)));
-        if flow_table.used_percent > FULL_PERCENT {
+        if self.load.is_raised() {
             let used = flow_table.used_percent;
             warnings.push(format!("the flow table is {used} % full; raise `flows` under [limits]"));
+        }
+        if let Some(Flood { flows, .. }) = self.flood.flood() {
+            let limit = self.tables.layout().new_flows_per_second;
+            warnings.push(format!(
+                "flood: more than {limit} new flows a second on a CPU; {flows} were not stored so far and go by the \
+                 Maglev table"
+            ));
         }
         if changed_on_disk {
             warnings.push(

@@ -153,4 +153,10 @@ pub struct FlowTableStatus {
     pub exceptions: u64,
     /// Entries of flows of which only the first packet was seen.
     pub unconfirmed: u64,
+    /// Flows that made room for new ones, since the maps were made.
+    pub evicted: u64,
+    /// New flows that found no place, since the maps were made.
+    pub unstored: u64,
+    /// New flows that the flood guard kept out, since the maps were made.
+    pub guarded: u64,
 }
