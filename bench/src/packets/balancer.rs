@@ -61,7 +61,7 @@ impl Balancer {
         let desired = plan(&config, &VerdictMap::new(), &next_hops());
         let mut actual = Actual::new(layout.limits());
         let ops = diff(&actual, &desired)?;
-        tables.perform(&ops, |op| actual.apply(op))?;
+        tables.perform(&ops, |_| {}, |op| actual.apply(op))?;
         ensure!(diff(&actual, &desired)?.is_empty(), "the maps are not what they should be");
         Ok(Self { ebpf, tables })
     }
