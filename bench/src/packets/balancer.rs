@@ -32,6 +32,9 @@ const BACKENDS: u16 = 100;
 /// Entries of the flow table.
 const FLOWS: u32 = 1 << 21;
 
+/// New flows a second before the guard stands in: it counts, as it always does, and never does.
+const GUARD: u32 = 100_000_000;
+
 /// The loaded program and its maps.
 pub(super) struct Balancer {
     ebpf: Ebpf,
@@ -108,8 +111,9 @@ impl Balancer {
 
 /// A TCP and a UDP service over IPv4, a TCP service over IPv6, a hundred backends each.
 fn config_text(flow_tuples: bool) -> String {
-    let mut text =
-        format!("[limits]\nflows = {FLOWS}\nflow_tuples = {flow_tuples}\n[[interface]]\nname = \"lo\"\n");
+    let mut text = format!(
+        "[limits]\nflows = {FLOWS}\nflow_tuples = {flow_tuples}\nnew_flows_per_second = {GUARD}\n[[interface]]\nname = \"lo\"\n"
+    );
     for (name, vip, port, protocol) in
         [("tcp", VIP4, 80, "tcp"), ("udp", VIP4, 80, "udp"), ("tcp6", VIP6, 80, "tcp")]
     {
