@@ -103,6 +103,11 @@ impl UserSpace {
         matches!(self.task, Task::Idle)
     }
 
+    /// Whether it is at operations that need not wait for a packet.
+    pub(crate) const fn can_operate(&self) -> bool {
+        matches!(self.task, Task::Operations { waits_for: None, .. })
+    }
+
     fn add(&mut self, service: usize) {
         let address = IpAddr::V4(Ipv4Addr::from(self.next_address));
         self.next_address += 1;
@@ -265,7 +270,7 @@ impl UserSpace {
         let (mut next, mut progress, mut waiting) = (at + 1, 0, None);
         match &ops[at] {
             MapOp::WriteTable { region, table, .. } => {
-                let end = (done + 512).min(table.len());
+                let end = (done + 64).min(table.len());
                 let first = region.first_entry() as usize;
                 (done..end).for_each(|entry| world.tables.entries[first + entry].set(table[entry]));
                 if end < table.len() {

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lb_common::backend::BackendRow;
+use lb_common::backend::{BackendRow, SlotState};
 use lb_common::counters::Event;
 use lb_common::flow::{FlowEntry, TICKS};
 use lb_common::hash::HashKey;
@@ -141,6 +141,15 @@ impl World {
         }
     }
 
+    /// Whoever is here is late: meanwhile user space goes on with its operations as far as it can.
+    fn be_late(&self) {
+        if let Ok(mut user) = self.user.try_borrow_mut() {
+            while user.can_operate() {
+                user.advance(self);
+            }
+        }
+    }
+
     /// Others may come in between here, where somebody is at this bucket.
     fn pause(&self, bucket: usize) {
         let rate = self.rate.get();
@@ -168,6 +177,7 @@ impl World {
                     user.come_by(self, places);
                 }
             }
+            _ if self.random.once_in(8) => self.be_late(),
             _ => self.advance(),
         }
         self.depth.set(self.depth.get() - 1);
@@ -248,6 +258,16 @@ impl World {
             }
         };
         oracle.left(number, why);
+    }
+
+    /// Whether the entry here says rightly that only it knows its backend, or that the table does too.
+    pub(crate) fn is_marked_right(&self, place: usize) -> bool {
+        let entry = self.entry_at(place);
+        let Some(row) = self.rows.get(entry.slot()).filter(|_| !entry.is_empty()) else { return true };
+        let word = ServiceWord(self.tables.words[usize::from(row.service)].get());
+        let elsewhere = self.tables.choice(word, entry.fingerprint()) != entry.slot();
+        let exception = elsewhere && row.load().state() != SlotState::Dead;
+        entry.is(FlowEntry::EXCEPTION) == exception
     }
 
     /// Whether only the entry knows the flow's backend. A closing flow may go unless it is marked.
