@@ -106,17 +106,16 @@ fn is_free(frame: &[u8], at: usize, bit: u8) -> bool {
 fn every_single_bit_that_was_changed_is_noticed() {
     let mut flipped = 0;
     for good in good().iter().filter(|good| good.action != Action::Drop) {
-        // Hop limits of advertisements and of what l2 forwards are fixed; outer ones are free.
-        let exact = ["solicitation", "duplicate address detection", "l2 of IPv6"].contains(&good.name);
+        // An advertisement's hop limit is fixed, and so is all that l2 forwards.
+        let free = |at: usize, bit: u8| match good.name {
+            "l2 of IPv6" => false,
+            "solicitation" | "duplicate address detection" if at > 20 => false,
+            _ => good.action == Action::Transmit && is_free(&good.went, at, bit),
+        };
         for (at, bit) in (0..good.went.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
             let mut wrong = good.went.clone();
             wrong[at] ^= 1 << bit;
-            let passed = good.action == Action::Pass;
-            if !passed
-                && is_free(&good.went, at, bit)
-                && !(exact && good.name == "l2 of IPv6")
-                && !(exact && at > 20)
-            {
+            if free(at, bit) {
                 continue;
             }
             let judged = judge(good, good.done(&wrong));
