@@ -151,6 +151,8 @@ impl Oracle {
         holds!(came.is_grouped() || came.to == own, "it was for another station");
         holds!(went.from == own, "sent from {:02x?}", went.from);
         holds!(went.tags == came.tags, "tags {:02x?} became {:02x?}", came.tags, went.tags);
+        let same = went.ethertype == came.ethertype || done.outcome == "forwarded";
+        holds!(same, "ethertype {:04x}", went.ethertype);
         // What comes in longer than it may go out is sent back no longer than it came.
         let longest = (row.mtu as usize).max(came.content.len());
         let bytes = Ip::read(went.ethertype, went.content).map_or(0, |ip| ip.packet.len());

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use etherparse::checksum::Sum16BitWords;
 use etherparse::{
-    Ethernet2Slice, IpAuthHeaderSlice, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice,
-    Ipv6RawExtHeaderSlice, SingleVlanSlice,
+    Ethernet2Slice, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice,
+    SingleVlanSlice,
 };
 
 use crate::packets::wire::{ARP, ICMPV6, IPV4, IPV6, Mac, TCP, UDP, octets};
@@ -159,8 +159,9 @@ impl<'f> Ip<'f> {
                 (header.next_header().0, header.slice().len())
             }
             51 => {
-                let header = IpAuthHeaderSlice::from_slice(self.payload).ok()?;
-                (header.next_header().0, header.slice().len())
+                // By its length alone (RFC 4302 section 2.2): etherparse refuses one without a sequence number.
+                let [next, words, ..] = self.payload else { return None };
+                (*next, (usize::from(*words) + 2) * 4)
             }
             _ => return Some(None),
         };

@@ -22,6 +22,8 @@ use crate::kernel::KernelDecap;
 
 /// Frames of one comparison.
 const FRAMES: u32 = 30_000;
+/// Tunnels of a whole run, and of a quick one.
+const TUNNELS: [u32; 2] = [1_000_000, 10_000];
 
 /// A frame as it might come in, half of them damaged.
 pub(crate) fn any_frame(random: &mut Random) -> Vec<u8> {
@@ -244,12 +246,14 @@ fn kernel_and_memory_agree_on_random_tunnels() {
     let setup = decap_setup();
     let mut kernel = KernelDecap::new(&setup);
     let mut unwrapped = 0;
-    for _ in 0..FRAMES / 3 {
+    let tunnels = TUNNELS[usize::from(std::env::var_os("FAIRLEAD_QUICK").is_some())];
+    for _ in 0..tunnels {
         let frame = tunnelled(&mut random);
         let (kernel, memory) = (kernel.run(&frame), HostDecap::run(&setup, &frame));
         assert_eq!(kernel.0, memory.0, "{}", hex(&frame));
         if !matches!(kernel.0, DecapOutcome::ForeignVip | DecapOutcome::Malformed) {
-            assert_eq!(hex(&kernel.1), hex(&memory.1), "{}", hex(&frame));
+            let same = kernel.1 == memory.1;
+            assert!(same, "{}: {} and {}", hex(&frame), hex(&kernel.1), hex(&memory.1));
         }
         unwrapped += u32::from(kernel.0 == DecapOutcome::Decapsulated);
     }

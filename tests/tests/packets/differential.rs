@@ -91,7 +91,8 @@ impl Run {
         for (event, times) in Event::ALL.iter().zip(step.events) {
             *self.counts.entry(event.name()).or_default() += times;
         }
-        let lost = step.events[Event::Evicted as usize] + step.events[Event::Unstored as usize];
+        let placeless = [Event::Evicted, Event::Unstored, Event::Guarded, Event::ExceptionKept];
+        let lost = placeless.iter().map(|event| step.events[*event as usize]).sum();
         let done = Done { action: step.action, outcome: name, frame: step.frame, lost };
         if let Err(wrong) = self.oracle.judge(&frame, done) {
             let seen = hex(step.frame);
@@ -211,14 +212,20 @@ fn kernel_and_memory_agree_on_millions_of_frames() {
         .filter(|(name, _)| !name.starts_with("flow_") && **name != "sure")
         .map(|(_, times)| times)
         .sum();
-    // Cut headroom and races of two CPUs have tests of their own; few balancers have maps that contradict themselves.
-    let never = ["no_headroom", "flow_lost_race", if frames < 1_000_000 { "internal" } else { "" }];
+    // Cut headroom, races of two CPUs and the flood guard have tests of their own; few balancers have maps that
+    // contradict themselves, or flows that nobody marked as exceptions yet.
+    let never = ["no_headroom", "flow_lost_race", "flow_guarded"];
+    let seldom = if frames < 1_000_000 { &["internal", "flow_exception_kept"][..] } else { &[] };
     let verdicts = Verdict::ALL.iter().map(|verdict| verdict.name());
     let reasons = DropReason::ALL.iter().map(|reason| reason.name());
     let events = Event::ALL.iter().map(|event| event.name());
     let all = verdicts.chain(reasons).chain(events);
-    let missed: Vec<_> =
-        all.filter(|name| !never.contains(name) && counts.get(name).copied().unwrap_or(0) == 0).collect();
+    let missed: Vec<_> = all
+        .filter(|name| {
+            !never.contains(name) && !seldom.contains(name) && counts.get(name).copied().unwrap_or(0) == 0
+        })
+        .collect();
     assert!(missed.is_empty(), "never reached: {missed:?} of {counts:?}");
+    assert!(counts["sure"] > frames / 2, "of few frames it is known what must become of them: {counts:?}");
     assert!(counts["forwarded"] > frames / 8, "hardly anything is forwarded: {counts:?}");
 }

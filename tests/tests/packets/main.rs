@@ -17,6 +17,7 @@ mod flows;
 mod forward;
 mod guard;
 mod headers;
+mod judged;
 mod kernel;
 mod link;
 mod neighbours;
