@@ -1,6 +1,8 @@
 //! `fairlead-bench`: what a packet costs, and how long a change takes. `cargo xtask bench` builds and runs it.
 
+mod control;
 mod packets;
+mod stats;
 
 use std::process::ExitCode;
 
@@ -20,6 +22,8 @@ struct Args {
 enum What {
     /// Measure what each packet costs (this is what happens without a word)
     Packets(packets::Options),
+    /// Measure how long changes take: tables, commands, starts
+    Control(control::Options),
 }
 
 fn main() -> ExitCode {
@@ -27,6 +31,7 @@ fn main() -> ExitCode {
     let outcome = match args.what {
         None => packets::run(&args.packets),
         Some(What::Packets(options)) => packets::run(&options),
+        Some(What::Control(options)) => control::run(&options),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

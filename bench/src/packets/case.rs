@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::balancer::{Balancer, Counts};
 use super::harness::{Harness, Stream, Target};
 use super::rows::{Kind, Place, Row};
-use super::stats::Summary;
+use crate::stats::Summary;
 
 /// The unit of all multiples.
 pub(super) const NULL_GROW: &str = "null_grow";

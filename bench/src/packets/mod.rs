@@ -4,7 +4,6 @@ mod balancer;
 mod case;
 mod harness;
 mod rows;
-mod stats;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -16,11 +15,11 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::{Map, Value, json};
 
+use crate::stats::Summary;
 use balancer::Balancer;
 use case::{Case, Cost, NULL_GROW};
 use harness::Harness;
 use rows::{Kind, Place, ROWS, Row};
-use stats::Summary;
 
 /// What `cargo xtask bench` can be asked.
 #[derive(clap::Args)]

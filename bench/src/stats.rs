@@ -4,16 +4,16 @@ use serde_json::{Value, json};
 
 /// What a series of measurements comes to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Summary {
-    pub(super) min: f64,
-    pub(super) median: f64,
+pub(crate) struct Summary {
+    pub(crate) min: f64,
+    pub(crate) median: f64,
     /// From the first quartile to the third.
-    pub(super) spread: f64,
+    pub(crate) spread: f64,
 }
 
 impl Summary {
     /// Of at least one measurement; of none everything is not a number.
-    pub(super) fn of(series: impl IntoIterator<Item = f64>) -> Self {
+    pub(crate) fn of(series: impl IntoIterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = series.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
         let at = |part: f64| {
@@ -29,7 +29,7 @@ impl Summary {
     }
 
     /// As part of what `--json` prints, with two decimals.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let short = |value: f64| (value * 100.0).round() / 100.0;
         json!({"min": short(self.min), "median": short(self.median), "spread": short(self.spread)})
     }
