@@ -4,6 +4,8 @@ use core::mem::{offset_of, size_of};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::sync::atomic::AtomicU64;
 
+use crate::packet::Family;
+
 /// Whether a slot's backend takes flows. The numbers are part of the map layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -85,9 +87,9 @@ impl BackendWord {
 pub enum Encapsulation {
     /// Only the MAC addresses change: the backend shares a segment with the balancer.
     L2 = 1,
-    /// IPv4 in IPv4 (RFC 2003).
+    /// IP in IPv4: RFC 2003, or RFC 4213 if the packet is IPv6.
     Ipip4 = 2,
-    /// IPv6 in IPv6 (RFC 2473).
+    /// IP of either version in IPv6 (RFC 2473).
     Ipip6 = 3,
 }
 
@@ -143,6 +145,8 @@ pub struct RowSpec {
     pub service: u16,
     /// `true`: only MAC addresses change; `false`: IP in IP.
     pub l2: bool,
+    /// Family of the packets: the VIP's. That of `address` for `l2`, where it must be.
+    pub inner: Family,
     /// The backend.
     pub address: IpAddr,
     /// Source of the outer header; the same family as `address`. Not kept for `l2`.
@@ -152,8 +156,6 @@ pub struct RowSpec {
 const IPV4_WORD0: u32 = u32::from_be_bytes([0x45, 0, 0, 0]);
 const DONT_FRAGMENT: [u8; 4] = [0, 0, 0x40, 0];
 const OUTER_TTL: u8 = 64;
-const PROTOCOL_IPIP: u8 = 4;
-const PROTOCOL_IPV6: u8 = 41;
 
 impl RowSpec {
     /// The encapsulation that the row uses.
@@ -169,21 +171,22 @@ impl RowSpec {
     /// Builds the row with a word that says [`SlotState::Free`].
     ///
     /// The template is an outer header without length and checksum: RFC 2003 with DF set and identification 0 (an
-    /// atomic datagram by RFC 6864), or RFC 2473. In `l2` rows it only remembers the address for user space.
+    /// atomic datagram by RFC 6864), or RFC 2473; its protocol octet says what is inside. In `l2` rows it only remembers the address for user space.
     #[must_use]
     pub fn row(&self) -> BackendRow {
         let encapsulation = self.encapsulation();
+        let inner = self.inner.as_payload();
         let mut bytes = [0u8; 40];
         match (encapsulation, self.address, self.source) {
             (Encapsulation::Ipip4, IpAddr::V4(to), IpAddr::V4(from)) => {
                 put(&mut bytes, 0, &IPV4_WORD0.to_be_bytes());
                 put(&mut bytes, 4, &DONT_FRAGMENT);
-                put(&mut bytes, 8, &[OUTER_TTL, PROTOCOL_IPIP, 0, 0]);
+                put(&mut bytes, 8, &[OUTER_TTL, inner, 0, 0]);
                 put(&mut bytes, 12, &from.octets());
                 put(&mut bytes, 16, &to.octets());
             }
             (Encapsulation::Ipip6, IpAddr::V6(to), IpAddr::V6(from)) => {
-                put(&mut bytes, 0, &[0x60, 0, 0, 0, 0, 0, PROTOCOL_IPV6, OUTER_TTL]);
+                put(&mut bytes, 0, &[0x60, 0, 0, 0, 0, 0, inner, OUTER_TTL]);
                 put(&mut bytes, 8, &from.octets());
                 put(&mut bytes, 24, &to.octets());
             }
@@ -237,27 +240,38 @@ impl BackendRow {
     #[must_use]
     pub fn spec(&self) -> Option<RowSpec> {
         let encapsulation = Encapsulation::from_bits(self.encapsulation)?;
-        let [_, b, c, d, e] = self.template.map(u64::to_ne_bytes);
+        let [a, b, c, d, e] = self.template.map(u64::to_ne_bytes);
         let tail = |high: [u8; 8], low: [u8; 8]| {
             Ipv6Addr::from((u128::from(u64::from_be_bytes(high)) << 64) | u128::from(u64::from_be_bytes(low)))
         };
-        let (address, source) = match encapsulation {
+        let (address, source, inner) = match encapsulation {
             Encapsulation::Ipip4 => {
-                let [_, _, _, _, s0, s1, s2, s3] = b;
+                let [_, inner, _, _, s0, s1, s2, s3] = b;
                 let [d0, d1, d2, d3, ..] = c;
-                (IpAddr::V4(Ipv4Addr::new(d0, d1, d2, d3)), IpAddr::V4(Ipv4Addr::new(s0, s1, s2, s3)))
+                let address = IpAddr::V4(Ipv4Addr::new(d0, d1, d2, d3));
+                let source = IpAddr::V4(Ipv4Addr::new(s0, s1, s2, s3));
+                (address, source, Family::from_payload(inner)?)
             }
-            Encapsulation::Ipip6 => (IpAddr::V6(tail(d, e)), IpAddr::V6(tail(b, c))),
+            Encapsulation::Ipip6 => {
+                let [_, _, _, _, _, _, inner, _] = a;
+                (IpAddr::V6(tail(d, e)), IpAddr::V6(tail(b, c)), Family::from_payload(inner)?)
+            }
             Encapsulation::L2 => {
                 let address = tail(d, e).to_canonical();
                 let none = match address {
                     IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
                     IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
                 };
-                (address, none)
+                (address, none, Family::of(address))
             }
         };
-        Some(RowSpec { service: self.service, l2: encapsulation == Encapsulation::L2, address, source })
+        Some(RowSpec {
+            service: self.service,
+            l2: encapsulation == Encapsulation::L2,
+            inner,
+            address,
+            source,
+        })
     }
 }
 
@@ -288,8 +302,11 @@ mod tests {
         let (a4, b4): (IpAddr, IpAddr) = ("10.1.2.3".parse().unwrap(), "192.0.2.9".parse().unwrap());
         let (a6, b6): (IpAddr, IpAddr) = ("2001:db8::7".parse().unwrap(), "fd00::1:2".parse().unwrap());
         for (l2, address, source) in [(false, a4, b4), (false, a6, b6), (true, a4, none4)] {
-            let spec = RowSpec { service: 77, l2, address, source };
-            assert_eq!(spec.row().spec(), Some(spec));
+            for inner in [Family::V4, Family::V6] {
+                let inner = if l2 { Family::of(address) } else { inner };
+                let spec = RowSpec { service: 77, l2, inner, address, source };
+                assert_eq!(spec.row().spec(), Some(spec));
+            }
         }
     }
 }

@@ -150,9 +150,9 @@ fn steer<W: World>(
 
 /// The largest packet that could be encapsulated, if this one is larger.
 #[inline(always)]
-fn size_that_fits(packet: &Packet, choice: &Choice<'_>, own: &EgressRow) -> Option<u32> {
+fn size_that_fits(packet: &Packet, choice: &Choice<'_>, egress: &EgressRow) -> Option<u32> {
     let overhead = Encapsulation::from_bits(choice.row.encapsulation)?.overhead() as u32;
-    let fits = own.mtu.wrapping_sub(overhead);
+    let fits = egress.mtu.saturating_sub(overhead);
     (overhead != 0 && packet.bytes as u32 > fits).then_some(fits)
 }
 

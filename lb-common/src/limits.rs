@@ -32,3 +32,6 @@ pub const QUOTED_BYTES: usize = 128;
 
 /// Bytes in front of the IP header at most: Ethernet and two VLAN tags.
 pub const MAX_LINK_BYTES: usize = 22;
+
+/// What every IPv6 link must carry in one piece (RFC 8200 section 5), in bytes: no sender is asked for less.
+pub const IPV6_MINIMUM_MTU: u32 = 1_280;

@@ -1,5 +1,7 @@
 //! What the balancer reads of a frame: link header, addresses, and the first octets of the transport header.
 
+use core::net::IpAddr;
+
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
 use crate::frame::PacketView;
@@ -45,13 +47,44 @@ pub mod protocol {
 }
 
 /// IP version of a packet. The numbers enter the flow hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Family {
     /// IPv4.
     V4 = 4,
     /// IPv6.
     V6 = 6,
+}
+
+impl Family {
+    /// The family of an address.
+    #[must_use]
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// The number that an outer header has for a packet of this family: RFC 2003 and RFC 2473 for IPv4, RFC 4213 and
+    /// RFC 2473 for IPv6.
+    #[must_use]
+    pub const fn as_payload(self) -> u8 {
+        match self {
+            Self::V4 => protocol::IPIP,
+            Self::V6 => protocol::IPV6,
+        }
+    }
+
+    /// The family of what such an outer header carries, if it is IP.
+    #[must_use]
+    pub const fn from_payload(number: u8) -> Option<Self> {
+        match number {
+            protocol::IPIP => Some(Self::V4),
+            protocol::IPV6 => Some(Self::V6),
+            _ => None,
+        }
+    }
 }
 
 /// What identifies a flow. Addresses are octets as on the wire; IPv4 is the first word, the others zero. It is also the

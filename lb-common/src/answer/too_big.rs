@@ -5,7 +5,7 @@ use super::nd::pseudo_sum;
 use super::{ICMP_BYTES, TTL};
 use crate::checksum;
 use crate::egress::EgressRow;
-use crate::limits::QUOTED_BYTES;
+use crate::limits::{IPV6_MINIMUM_MTU, QUOTED_BYTES};
 use crate::packet::{Family, IPV6_BYTES, Packet, ethertype, protocol};
 use crate::reason::{DropReason, Verdict};
 use crate::rewrite::{address_to, move_tags};
@@ -14,10 +14,10 @@ use crate::world::World;
 const IPV4_BYTES: usize = 20;
 
 /// Replaces the frame by an answer to its sender that quotes the packet's first [`QUOTED_BYTES`] bytes and says that
-/// `fits` bytes would fit.
+/// `fits` bytes would fit; to an IPv6 sender never less than the 1,280 bytes that every link must carry.
 ///
 /// # Errors
-/// [`DropReason::TooBig`] if the answer can't be written.
+/// [`DropReason::TooBig`] if the answer can't be written, or would ask an IPv6 sender for less than it can be asked for.
 #[inline(always)]
 pub fn too_big<W: World>(
     world: &W,
@@ -26,6 +26,13 @@ pub fn too_big<W: World>(
     fits: u32,
 ) -> Result<Verdict, DropReason> {
     let network = packet.network;
+    let fits = match packet.tuple.family {
+        Family::V4 => fits,
+        // A packet that no IPv6 sender has to make smaller (RFC 8200 section 5) would have to travel in fragments of the
+        // outer packet (RFC 2473 section 7.1), which are not made: telling its sender anything would change nothing.
+        Family::V6 if packet.bytes as u32 <= IPV6_MINIMUM_MTU => return Err(DropReason::TooBig),
+        Family::V6 => fits.max(IPV6_MINIMUM_MTU),
+    };
     if !packet.tuple.has_answerable_source() {
         return Err(DropReason::TooBig);
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use lb_common::maglev::Candidate;
 
-use super::model::{AdminState, Backend, Config, Protocol, Service};
+use super::model::{AdminState, Backend, Config, Mode, Protocol, Service};
 use super::problem::{Notes, Problem};
 use crate::plan::populate;
 
@@ -125,14 +125,18 @@ fn vips(config: &Config, notes: &mut Notes) {
                     reason,
                     "write the backend's own address, which the VIP does not replace",
                 );
-            } else if notes.is_good(&format!("service[{i}].vip"))
+            } else if service.mode == Mode::L2
+                && notes.is_good(&format!("service[{i}].vip"))
+                && notes.is_good(&format!("service[{i}].mode"))
                 && backend.address.is_ipv4() != service.vip.is_ipv4()
             {
                 let family = |address: IpAddr| if address.is_ipv4() { "IPv4" } else { "IPv6" };
                 let (backend_family, vip_family) = (family(backend.address), family(service.vip));
-                let reason =
-                    format!("an {backend_family} backend behind an {vip_family} VIP is not possible yet");
-                notes.problem(&key, reason, format!("write the backend's {vip_family} address"));
+                let reason = format!(
+                    "mode \"l2\" cannot take packets for an {vip_family} VIP to an {backend_family} address"
+                );
+                let remedy = format!("use mode = \"ipip\", or write the backend's {vip_family} address");
+                notes.problem(&key, reason, remedy);
             }
         }
     }

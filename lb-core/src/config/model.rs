@@ -186,7 +186,7 @@ impl Check {
 /// A machine behind a service.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Backend {
-    /// Its own address, in the VIP's family.
+    /// Its own address; of the VIP's family if the service's mode is `l2`.
     pub address: IpAddr,
     /// Its share of new flows, 0 to 1000; 0 takes none and keeps those it has.
     pub weight: u32,

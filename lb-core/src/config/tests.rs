@@ -295,8 +295,8 @@ fn services_that_contradict_each_other_are_refused() {
             "line 11: service[0].backend[0].address: 10.0.0.1 is the VIP of service[1]",
         ),
         (
-            second("vip = \"2001:db8::1\"\nport = 80", backend),
-            "line 18: service[1].backend[0].address: an IPv4 backend behind an IPv6 VIP is not possible yet",
+            second("vip = \"2001:db8::1\"\nport = 80\nmode = \"l2\"", backend),
+            "line 19: service[1].backend[0].address: mode \"l2\" cannot take packets for an IPv6 VIP to an IPv4 address",
         ),
         (second("vip = \"192.0.2.2\"\nport = 80", ""), "line 13: service[1]: the service has no backend"),
         (

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use lb_common::SlotState;
+use lb_common::packet::Family;
 use lb_common::service::{TableClass, VipRow};
 use serde::Serialize;
 
@@ -99,6 +100,8 @@ pub struct DesiredService {
 pub struct DesiredBackend {
     /// How packets reach it.
     pub mode: Mode,
+    /// Family of the packets, which is the VIP's and may differ from that of the backend's address if `mode` is `ipip`.
+    pub inner: Family,
     /// Source address of outer headers; `None` if there is no route to the backend, which is then dead.
     pub source: Option<IpAddr>,
     /// Next hop; `None` while it is not resolved: the last known one stays.
@@ -154,6 +157,7 @@ fn plan_service(
         };
         DesiredBackend {
             mode: service.mode,
+            inner: Family::of(service.vip),
             source: hop.map(|hop| hop.source),
             mac: hop.and_then(|hop| hop.mac),
             egress: hop.map_or(0, |hop| hop.egress),

@@ -50,7 +50,7 @@ pub(super) fn row(index: u32, address: IpAddr, backend: &DesiredBackend) -> Opti
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let service = u16::try_from(index).ok()?;
-    Some(RowSpec { service, l2, address, source: if l2 { none } else { source } })
+    Some(RowSpec { service, l2, inner: backend.inner, address, source: if l2 { none } else { source } })
 }
 
 /// The slots that can go on standing for the backends of a service. Backends that are not in it need a new one, but

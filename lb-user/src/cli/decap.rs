@@ -11,7 +11,6 @@ use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
 use super::counters;
-use super::failure::UsageError;
 use super::logging::{LogFormat, LogOptions};
 use super::options::PinDir;
 use super::session::Session;
@@ -125,7 +124,7 @@ pub struct AttachOptions {
     pub device: String,
     /// Inner destinations that are decapsulated; at least one.
     pub vips: Vec<IpAddr>,
-    /// Outer sources that are trusted; at least one of the family of each VIP.
+    /// Outer sources that are trusted; at least one. A balancer reaches the backend by either family, whatever the VIP's.
     pub from: Vec<IpNet>,
     /// How the program may be attached.
     pub mode: AttachMode,
@@ -178,7 +177,6 @@ pub(super) fn execute(command: DecapCommand, session: &mut Session<'_>) -> anyho
     LogOptions { log_level: "warn".to_owned(), log_format: LogFormat::Text }.init(LevelFilter::OFF);
     match command {
         DecapCommand::Attach(args) => {
-            families_agree(&args.vip, &args.from)?;
             let attached = crate::decap::attach(&AttachOptions {
                 device: args.dev,
                 vips: args.vip,
@@ -203,17 +201,6 @@ pub(super) fn execute(command: DecapCommand, session: &mut Session<'_>) -> anyho
             })
         }
     }
-}
-
-/// A VIP of whose family no balancer is trusted would never receive a packet, without a word.
-fn families_agree(vips: &[IpAddr], from: &[IpNet]) -> Result<(), UsageError> {
-    for vip in vips {
-        if !from.iter().any(|net| net.addr().is_ipv4() == vip.is_ipv4()) {
-            let family = if vip.is_ipv4() { "IPv4" } else { "IPv6" };
-            return Err(UsageError(format!("--vip {vip}: no --from is an {family} address or prefix")));
-        }
-    }
-    Ok(())
 }
 
 fn one(decapsulator: &Decapsulator) -> String {
@@ -246,15 +233,5 @@ mod tests {
         ] {
             assert_eq!(prefix(text).ok().map(|net| net.to_string()).as_deref(), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn a_vip_of_a_family_without_balancer_is_refused() {
-        let vips: [IpAddr; 2] = [[192, 0, 2, 10].into(), "2001:db8::10".parse().expect("address")];
-        let v4: IpNet = "10.0.0.0/29".parse().expect("prefix");
-        let v6: IpNet = "2001:db8::/64".parse().expect("prefix");
-        assert!(families_agree(&vips, &[v4, v6]).is_ok());
-        let error = families_agree(&vips, &[v4]).expect_err("no IPv6 balancer");
-        assert!(error.to_string().contains("2001:db8::10"), "{error}");
     }
 }

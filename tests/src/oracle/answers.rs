@@ -111,7 +111,9 @@ impl Oracle {
         let slot = self.pool.setup.backends.iter().find(|backend| backend.spec.service == service.index);
         let overhead = slot.and_then(|backend| self.overhead(backend.slot)).unwrap_or(0);
         let mtu = self.pool.setup.egress.first().map_or(0, |row| row.mtu);
-        let fits = mtu.saturating_sub(overhead as u32);
+        let room = mtu.saturating_sub(overhead as u32);
+        // RFC 8200 section 5: nobody is asked for less than what every IPv6 link carries.
+        let fits = if v4 { room } else { room.max(1_280) };
         holds!(overhead > 0 && ip.packet.len() > fits as usize, "{} octets fit", ip.packet.len());
         let (start, holds) = if v4 {
             ([3, 4], said.protocol == ICMP && sums(said.payload))

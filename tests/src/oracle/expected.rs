@@ -204,6 +204,8 @@ impl Oracle {
         let answerable = is_plain(ip.source) && frame.has_plain_source() && ip.packet.len() >= SMALL;
         match overhead {
             0 => Expected::Open,
+            // Its sender can't be asked for less.
+            _ if ip.source.is_ipv6() && ip.packet.len() <= 1_280 => Expected::Drop,
             _ if answerable => Expected::Sent("answered_too_big"),
             _ => Expected::Open,
         }

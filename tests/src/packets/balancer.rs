@@ -83,9 +83,11 @@ fn add_service(mut setup: Setup, random: &mut Random, index: u16, slot: &mut u16
     };
     setup = setup.service(vip, 80 + index, protocol, flags, &[]);
     let l2 = random.one_in(3);
+    // One service in three has its backends in the other family, which only a tunnel leads to.
+    let crossed = !l2 && index % 3 == 2;
     let count = 1 + random.below(5) as u16;
     for _ in 0..count {
-        setup = add_backend(setup, random, *slot, v4, l2);
+        setup = add_backend(setup, random, *slot, v4 != crossed, l2);
         *slot += 1;
     }
     let table = table_of(&setup, index, |_| true);

@@ -193,16 +193,17 @@ impl Client {
                     source,
                     destination,
                     ttl: 64,
-                    protocol: 4,
+                    protocol: payload_number(self.from),
                     identification: 0,
                     fragment: 0x4000,
                     options: &[],
                 };
                 (wire::IPV4, wire::ipv4(&outer, &aged))
             }
-            Some((source, destination)) => {
-                (wire::IPV6, wire::ipv6(source, destination, 64, 41, route.label, &aged))
-            }
+            Some((source, destination)) => (
+                wire::IPV6,
+                wire::ipv6(source, destination, 64, payload_number(self.from), route.label, &aged),
+            ),
         };
         let content = [packet, self.padding.clone()].concat();
         wire::ethernet(route.mac, wire::OWN, &self.tags, kind, &content)
@@ -213,6 +214,11 @@ impl Client {
     pub fn answered(&self, packet: &[u8]) -> Vec<u8> {
         wire::ethernet(self.source_mac, wire::OWN, &self.tags, ethertype(self.from), packet)
     }
+}
+
+/// What an outer header calls a packet of this family.
+fn payload_number(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 4 } else { 41 }
 }
 
 fn ethertype(address: IpAddr) -> u16 {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use lb_common::backend::{BackendWord, RowSpec, SlotState};
 use lb_common::egress::EgressRow;
+use lb_common::packet::Family;
 use lb_common::service::{LEASE_FOR_EVER, ServiceWord, TableClass, VipRow};
 
 use super::client::Route;
@@ -115,7 +116,14 @@ impl Setup {
     #[must_use]
     pub fn backend(mut self, slot: u16, address: IpAddr, source: Option<IpAddr>) -> Self {
         let service = u16::try_from(self.services.len() - 1).expect("few services");
-        let spec = RowSpec { service, l2: source.is_none(), address, source: source.unwrap_or(address) };
+        let vip = self.services.last().expect("a service").vip;
+        let spec = RowSpec {
+            service,
+            l2: source.is_none(),
+            inner: Family::of(vip),
+            address,
+            source: source.unwrap_or(address),
+        };
         self.backends.push(Backend { slot, spec, word: word(slot, SlotState::Serving) });
         self
     }

@@ -8,6 +8,7 @@
 
 mod both;
 mod comparison;
+mod cross;
 mod decap;
 mod differential;
 mod echo;

@@ -18,11 +18,14 @@ fn told(name: &str, packet: &Client, fits: u16) -> Case {
 
 #[test]
 fn the_largest_packet_that_fits_goes_and_one_octet_more_is_answered() {
-    for mtu in [576, 1_280, 1_500, 9_000] {
+    for mtu in [576, 1_280, 1_320, 1_500, 9_000] {
         let mut setup = ordinary();
         setup.egress[0].mtu = mtu;
         let mut cases = Vec::new();
-        for (vip, slot, overhead) in [(VIP4, 1, 20), (VIP6, 3, 40)] {
+        // Of IPv6 senders not less than 1,280 can be asked, which `cross.rs` is about.
+        let possible = |vip: &str| vip == VIP4 || mtu >= 1_320;
+        for (vip, slot, overhead) in [(VIP4, 1, 20), (VIP6, 3, 40)].into_iter().filter(|way| possible(way.0))
+        {
             let fits = mtu as u16 - overhead;
             let most = to(vip).tcp(ACK, 0).sized(usize::from(fits));
             let expected = forwarded(&setup, &most, slot);
@@ -124,12 +127,10 @@ fn a_packet_shorter_than_the_quote_is_dropped() {
     let mut setup = ordinary();
     setup.egress[0].mtu = 100;
     let mut cases = Vec::new();
-    for (vip, fits) in [(VIP4, 80), (VIP6, 60)] {
-        for bytes in [fits + 1, 127] {
-            cases.push(dropped(format!("{bytes} to {vip}"), to(vip).sized(bytes.into()).frame(), "too_big"));
-        }
-        cases.push(told(&format!("128 to {vip}"), &to(vip).sized(128), fits));
+    for bytes in [81, 127] {
+        cases.push(dropped(format!("{bytes}"), to(VIP4).sized(bytes).frame(), "too_big"));
     }
+    cases.push(told("128", &to(VIP4).sized(128), 80));
     check(&setup, cases);
 }
 

@@ -1,5 +1,6 @@
 //! Real traffic through the real balancer: a client, balancers and backends in namespaces, frames and connections counted.
 
+mod cross;
 mod decap;
 mod flooding;
 mod generic;

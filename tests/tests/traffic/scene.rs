@@ -73,6 +73,14 @@ impl Service {
         self
     }
 
+    /// With all of these as backends, by their addresses of the family that the VIP is not of.
+    pub(crate) fn across(mut self, hosts: &[Host]) -> Self {
+        for host in hosts {
+            let _ = write!(self.backends, "[[service.backend]]\naddress = \"{}\"\n", own(host, !self.v6));
+        }
+        self
+    }
+
     /// With all of these as backends.
     pub(crate) fn over(self, hosts: &[Host]) -> Self {
         hosts.iter().fold(self, Self::backend)
