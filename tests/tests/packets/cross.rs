@@ -6,7 +6,7 @@ use fairlead_tests::packets::client::{ACK, ip};
 use fairlead_tests::packets::extension::Extension::HopByHop;
 use fairlead_tests::packets::setup::ORDINARY;
 use fairlead_tests::packets::wire::{TCP, Tag, UDP};
-use fairlead_tests::packets::{Client, DecapSetup, HostDecap, Probe, Setup, icmp};
+use fairlead_tests::packets::{Client, DecapSetup, HostDecap, Setup, icmp};
 use lb_common::decap::DecapOutcome;
 
 use crate::both::{Both, Case, check, dropped, sent};
