@@ -41,6 +41,7 @@ pub mod reason;
 pub mod rewrite;
 pub mod service;
 pub mod settings;
+pub mod trace;
 pub mod world;
 
 pub use backend::{BackendRow, BackendWord, SlotState};

@@ -8,6 +8,7 @@ use crate::limits::WAYS;
 use crate::packet::{Tuple, protocol};
 use crate::reason::DropReason;
 use crate::service::ServiceWord;
+use crate::trace::Fact;
 use crate::world::{Steering, table_index};
 
 /// What the transport header says about the life of the flow, as bits.
@@ -99,6 +100,7 @@ impl Pick {
 #[inline(always)]
 pub fn pick<W: Steering>(world: &W, tuple: &Tuple, signals: Signals, service: Service) -> Pick {
     let hash = flow_hash(&world.settings().key, tuple);
+    world.observe(Fact::Hash(hash));
     if !service.word.has(ServiceWord::TRACK) {
         return by_table(world, hash, service);
     }
@@ -106,6 +108,9 @@ pub fn pick<W: Steering>(world: &W, tuple: &Tuple, signals: Signals, service: Se
     let Some(bucket) = world.bucket(index) else { return Pick::none(DropReason::Internal) };
     let place = Place { bucket, index, way: 0 };
     let known = find(world, bucket, hash.fingerprint());
+    if let Some((way, entry)) = known {
+        world.observe(Fact::Entry { way, entry });
+    }
     let mut repick = false;
     if let Some((way, entry)) = known
         && let Some(row) = row_of_service(world, entry.slot(), service.index)
@@ -157,7 +162,9 @@ fn by_table<W: Steering>(world: &W, hash: FlowHash, service: Service) -> Pick {
         return Pick::none(DropReason::NoBackend);
     }
     let index = table_index(service.word.class(), hash.fingerprint());
-    match world.table_slot(service.word.first_entry(), index) {
+    let slot = world.table_slot(service.word.first_entry(), index);
+    world.observe(Fact::Table { index, slot });
+    match slot {
         0 => Pick::none(DropReason::NoBackend),
         slot if row_of_service(world, slot, service.index).is_none() => Pick::none(DropReason::Internal),
         slot => Pick::new(slot, true, hash),

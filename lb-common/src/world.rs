@@ -9,6 +9,7 @@ use crate::pick::{Pick, Service, Signals};
 use crate::reason::Outcome;
 use crate::service::{ServiceKey4, ServiceKey6, ServiceWord, TableClass, VipRow};
 use crate::settings::Settings;
+use crate::trace::Fact;
 
 /// The maps that steering needs. Everything takes `&self`: all state behind it is shared with other CPUs and with user
 /// space anyway.
@@ -40,6 +41,10 @@ pub trait Steering {
 
     /// Adds one to an event.
     fn note(&self, event: Event);
+
+    /// Shows what was found out, to whom it may concern: by default nobody.
+    #[inline(always)]
+    fn observe(&self, _fact: Fact) {}
 }
 
 /// The packet and everything else on its way.

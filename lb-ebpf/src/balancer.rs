@@ -50,6 +50,17 @@ fn count_row(row: u32) {
     }
 }
 
+/// This CPU's word of the flood guard, and what it is after one more new flow.
+#[inline(always)]
+pub(crate) fn guard_with_one_more() -> Option<(*mut u64, GuardWord)> {
+    let word = maps::GUARD.get_ptr_mut(cpu())?.cast::<u64>();
+    // SAFETY: the helper has no preconditions.
+    let window = window_of(unsafe { bpf_ktime_get_coarse_ns() });
+    // SAFETY: inside the map value of this CPU, which nobody else writes.
+    let now = unsafe { word.read() };
+    Some((word, GuardWord(now).count(window)))
+}
+
 /// The maps of steering.
 pub struct Maps;
 
@@ -144,13 +155,8 @@ impl Steering for Maps {
         if limit == 0 {
             return true;
         }
-        let Some(place) = maps::GUARD.get_ptr_mut(cpu()) else { return true };
-        let word = place.cast::<u64>();
-        // SAFETY: the helper has no preconditions.
-        let window = window_of(unsafe { bpf_ktime_get_coarse_ns() });
+        let Some((word, now)) = guard_with_one_more() else { return true };
         // SAFETY: inside the map value of this CPU, which nobody else writes.
-        let now = GuardWord(unsafe { word.read() }).count(window);
-        // SAFETY: as above.
         unsafe { word.write(now.0) };
         now.admits(limit)
     }

@@ -20,5 +20,6 @@
 pub mod atomic;
 pub mod balancer;
 pub mod decapsulator;
+pub mod dry;
 pub mod frame;
 pub mod maps;

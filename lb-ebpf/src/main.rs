@@ -9,6 +9,7 @@ use aya_log_ebpf::{debug, trace};
 use lb_common::decap::decapsulate;
 use lb_common::journey;
 use lb_common::reason::{Action, Outcome};
+use lb_ebpf::dry::DryFrame;
 use lb_ebpf::frame::Frame;
 
 /// Steers packets for VIPs to backends.
@@ -21,6 +22,12 @@ pub(crate) fn fairlead_lb(context: XdpContext) -> u32 {
         Outcome::Verdict(verdict) => trace!(&context, "{}", verdict.name()),
     }
     action(outcome.action())
+}
+
+/// The same journey without any effect: run by `fairlead trace`, never attached.
+#[xdp(frags)]
+pub(crate) fn fairlead_dry(context: XdpContext) -> u32 {
+    action(journey(&DryFrame::new(Frame::new(&context))).action())
 }
 
 /// Takes the outer header off what balancers send.

@@ -12,6 +12,7 @@ use lb_common::limits::{MAX_EGRESS, TABLE_ENTRIES_PER_VALUE, WAYS};
 use lb_common::packet::Tuple;
 use lb_common::service::{ServiceKey4, ServiceKey6, VipRow};
 use lb_common::settings::Settings;
+use lb_common::trace::TraceRow;
 
 /// Frozen at load.
 #[unsafe(no_mangle)]
@@ -65,6 +66,10 @@ pub static COUNTERS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Traffic of slots by CPU.
 #[map]
 pub static SLOT_COUNTERS: Array<SlotCounter> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// What a dry run is asked and tells. Each load has its own.
+#[map]
+pub static TRACE: Array<TraceRow> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Balancers that the decapsulator trusts.
 #[map]

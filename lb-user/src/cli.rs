@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod decap;
 pub mod failure;
 pub mod flow;
+mod frames;
 pub mod logging;
 pub mod metrics;
 pub mod netns;
@@ -18,6 +19,7 @@ pub mod run;
 pub mod service;
 mod session;
 pub mod status;
+pub mod trace;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -72,6 +74,8 @@ pub enum Command {
     /// Show flows and where they go
     #[command(subcommand, after_help = flow::EXAMPLES)]
     Flow(flow::FlowCommand),
+    /// Explain what the program does with a frame
+    Trace(trace::TraceArgs),
     /// Show what became of all packets, by reason
     Counters(counters::CountersArgs),
     /// Print the metrics as Prometheus gets them
@@ -139,6 +143,7 @@ fn execute(cli: Cli, out: &mut dyn Write) -> anyhow::Result<u8> {
         Command::Service(command) => service::execute(command, &mut session)?,
         Command::Backend(command) => backend::execute(command, &mut session)?,
         Command::Flow(command) => flow::execute(command, &mut session)?,
+        Command::Trace(args) => trace::execute(args, &mut session)?,
         Command::Counters(args) => counters::execute(args, &mut session)?,
         Command::Metrics => metrics::execute(&mut session)?,
         Command::Config(command) => return config::execute(command, &mut session),

@@ -13,6 +13,7 @@ mod seed;
 mod shares;
 mod startup;
 mod totals;
+mod trace;
 mod warnings;
 
 use std::path::Path;
@@ -174,6 +175,9 @@ async fn handle(controller: &mut Controller, command: Command) -> Option<End> {
         Command::Change { change, answer: to } => answer(to, controller.change(&change).await),
         Command::Flows { query, answer: to } => answer(to, controller.flows(&query)),
         Command::Lookup { query, answer: to } => answer(to, controller.lookup(&query)),
+        Command::Trace { frames, interface, commit, answer: to } => {
+            answer(to, controller.trace(&frames, interface.as_deref(), commit));
+        }
         Command::Counters(to) => answer(to, Ok(controller.counters())),
         Command::Metrics(to) => answer(to, controller.metrics()),
         Command::Config(to) => answer(to, Ok(controller.config_reply())),

@@ -9,3 +9,4 @@ mod decap;
 pub mod metrics;
 pub mod net;
 pub mod probe;
+pub mod trace;

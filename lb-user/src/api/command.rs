@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use super::error::ApiError;
 use super::types::{
     BackendList, ChangeReply, ConfigReply, CounterList, Done, FlowList, FlowLookup, FlowQuery, LookupQuery,
-    Service, ServiceList, ServiceTable, Status, StopRequest,
+    Service, ServiceList, ServiceTable, Status, StopRequest, TraceReply,
 };
 
 /// Where the daemon puts the answer. Dropping it without an answer tells the client that the daemon is stopping.
@@ -62,6 +62,17 @@ pub enum Command {
         query: LookupQuery,
         /// Where it goes, and why.
         answer: Answer<FlowLookup>,
+    },
+    /// `POST /v1/trace`
+    Trace {
+        /// The frames.
+        frames: Vec<Vec<u8>>,
+        /// The interface that they come in by.
+        interface: Option<String>,
+        /// Whether they are counted and their flows stored.
+        commit: bool,
+        /// What becomes of them.
+        answer: Answer<TraceReply>,
     },
     /// `GET /v1/counters`
     Counters(Answer<CounterList>),

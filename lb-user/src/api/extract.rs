@@ -12,9 +12,17 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
 use super::error::{ApiError, ErrorBody};
+use super::types::MAX_TRACE_FRAMES;
+use crate::bpf::dry_run::MAX_FRAME_BYTES;
 
 /// Largest body of a request: a change is a few dozen bytes.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// The call that takes whole frames.
+pub(super) const TRACE_PATH: &str = "/v1/trace";
+
+/// Largest body of that call: as many of the largest frames as it takes, in hexadecimal digits, and what is around them.
+pub(super) const MAX_TRACE_BODY_BYTES: usize = MAX_TRACE_FRAMES * (2 * MAX_FRAME_BYTES + 8) + 1_024;
 
 /// A client that has not sent its body by then is not worth a connection.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -111,9 +119,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
 }
 
 async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Refusal> {
+    let most = if request.uri().path() == TRACE_PATH { MAX_TRACE_BODY_BYTES } else { MAX_BODY_BYTES };
     match tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(rejection)) => Err(unreadable(&rejection)),
+        Ok(Err(rejection)) => Err(unreadable(&rejection, most)),
         Err(_) => {
             let message = format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs());
             Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, ApiError::invalid(message, "send it at once")))
@@ -121,11 +130,11 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Refu
     }
 }
 
-fn unreadable(rejection: &BytesRejection) -> Refusal {
+fn unreadable(rejection: &BytesRejection, most: usize) -> Refusal {
     let status = rejection.status();
     let error = if status == StatusCode::PAYLOAD_TOO_LARGE {
-        let message = format!("the body is larger than {MAX_BODY_BYTES} bytes");
-        ApiError::invalid(message, "send one change per request")
+        let message = format!("the body is larger than {most} bytes");
+        ApiError::invalid(message, "send one change per request, and a trace in several requests")
     } else {
         ApiError::invalid(format!("the body cannot be read: {}", rejection.body_text()), "send it again")
     };

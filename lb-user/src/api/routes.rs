@@ -13,12 +13,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::command::{Answer, Command};
 use super::error::ApiError;
-use super::extract::{Body, BodyOrDefault, MAX_BODY_BYTES, Parameters, Refusal, Segments};
+use super::extract::{
+    Body, BodyOrDefault, MAX_BODY_BYTES, MAX_TRACE_BODY_BYTES, Parameters, Refusal, Segments, TRACE_PATH,
+};
 use super::types::{
     AddBackendRequest, BackendList, BackendQuery, ChangeReply, ConfigReply, CounterList, Done, FlowList,
-    FlowLookup, FlowQuery, LookupQuery, MAX_FLOW_LIMIT, MAX_WEIGHT, Service, ServiceList, ServiceTable,
-    Status, StopRequest, WeightRequest,
+    FlowLookup, FlowQuery, LookupQuery, MAX_FLOW_LIMIT, MAX_TRACE_FRAMES, MAX_WEIGHT, Service, ServiceList,
+    ServiceTable, Status, StopRequest, TraceReply, TraceRequest, WeightRequest,
 };
+use crate::bpf::dry_run::MAX_FRAME_BYTES;
+use crate::trace::from_hex;
 
 /// The daemon answers within this or is taken for stuck. A reload waits for grace periods and route look-ups.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,6 +44,7 @@ pub(super) fn router(commands: Commands) -> Router {
         .route("/v1/backends", get(backends))
         .route("/v1/flows", get(flows))
         .route("/v1/flows/lookup", get(lookup))
+        .route(TRACE_PATH, post(trace).layer(DefaultBodyLimit::max(MAX_TRACE_BODY_BYTES)))
         .route("/v1/counters", get(counters))
         .route("/metrics", get(crate::metrics::page))
         .route("/v1/config", get(config))
@@ -187,6 +192,32 @@ async fn lookup(
         return Err(ApiError::invalid(message, "write both as IPv4 or both as IPv6").into());
     }
     ask(&commands, |answer| Command::Lookup { query, answer }).await
+}
+
+async fn trace(
+    State(commands): State<Commands>,
+    Body(TraceRequest { frames, interface, commit }): Body<TraceRequest>,
+) -> Reply<TraceReply> {
+    if !(1..=MAX_TRACE_FRAMES).contains(&frames.len()) {
+        let message = format!("{} frames in one request", frames.len());
+        return Err(ApiError::invalid(message, format!("send 1 to {MAX_TRACE_FRAMES}")).into());
+    }
+    let frame = |(at, digits): (usize, &String)| match from_hex(digits) {
+        Ok(frame) if frame.len() <= MAX_FRAME_BYTES => Ok(frame),
+        Ok(frame) => {
+            let message = format!("frame {} has {} bytes", at + 1, frame.len());
+            Err(ApiError::invalid(
+                message,
+                format!("send up to {MAX_FRAME_BYTES} bytes from the Ethernet header on"),
+            ))
+        }
+        Err(reason) => Err(ApiError::invalid(
+            format!("frame {}: {reason}", at + 1),
+            "write two hexadecimal digits for each byte and nothing else",
+        )),
+    };
+    let frames = frames.iter().enumerate().map(frame).collect::<Result<Vec<_>, _>>()?;
+    ask(&commands, |answer| Command::Trace { frames, interface, commit, answer }).await
 }
 
 async fn counters(State(commands): State<Commands>) -> Reply<CounterList> {

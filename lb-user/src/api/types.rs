@@ -3,6 +3,7 @@
 mod flow;
 mod service;
 mod status;
+mod trace;
 
 use lb_core::config::Problem;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ pub use service::{
 pub use status::{
     AttachedMode, ConfigStatus, FlowTableStatus, InterfaceStatus, LimitsStatus, ServicesSummary, Status,
 };
+pub use trace::{FrameTrace, MAX_TRACE_FRAMES, TraceFlow, TraceReply, TraceRequest, TraceVerdict};
 
 use super::time::Timestamp;
 

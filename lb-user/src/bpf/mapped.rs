@@ -34,6 +34,8 @@ unsafe impl Row for lb_common::counters::SlotCounter {}
 unsafe impl Row for lb_common::backend::BackendRow {}
 // SAFETY: as above.
 unsafe impl Row for super::layout::Meta {}
+// SAFETY: as above.
+unsafe impl Row for lb_common::trace::TraceRow {}
 // SAFETY: forty octets of a tuple as five words.
 unsafe impl Row for [u64; 5] {}
 

@@ -1,5 +1,6 @@
 //! Everything that touches the kernel's BPF: programs, maps, pins, links.
 
+pub mod dry_run;
 pub mod layout;
 pub mod link;
 pub mod mapped;

@@ -15,6 +15,8 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fairlea
 
 /// Name of the balancer program.
 pub const BALANCER: &str = "fairlead_lb";
+/// Name of the balancer program that has no effect.
+pub const DRY: &str = "fairlead_dry";
 /// Name of the decapsulator program.
 pub const DECAPSULATOR: &str = "fairlead_decap";
 /// Name of the program that passes everything.

@@ -96,6 +96,12 @@ impl Tables {
         self.meta.write(0, &meta, 0);
     }
 
+    /// What a later daemon must know.
+    #[must_use]
+    pub fn meta(&self) -> Meta {
+        self.meta.read(0)
+    }
+
     /// The flow table, entry by entry.
     #[must_use]
     pub const fn flows(&self) -> &Mapped<[u64; WAYS]> {

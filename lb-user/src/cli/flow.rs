@@ -63,7 +63,7 @@ fn limit() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(MAX_FLOW_LIMIT))
 }
 
-fn protocol(word: &str) -> Result<Protocol, String> {
+pub(super) fn protocol(word: &str) -> Result<Protocol, String> {
     Protocol::from_word(word).ok_or_else(|| "write tcp or udp".to_owned())
 }
 

@@ -44,6 +44,17 @@ impl<'a> Session<'a> {
         self.write(&answer)
     }
 
+    /// Asks the daemon and gives back what it answers.
+    pub(super) fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> anyhow::Result<T> {
+        let answer = self.exchange(method, path, body)?;
+        self.parsed(&answer)
+    }
+
     /// Has the daemon do something and shows the answer likewise.
     pub(super) fn send<T: DeserializeOwned>(
         &mut self,
@@ -52,11 +63,23 @@ impl<'a> Session<'a> {
         body: Option<&impl Serialize>,
         render: impl FnOnce(&T) -> String,
     ) -> anyhow::Result<()> {
-        let answer = match body {
-            Some(body) => block_on(self.client.send(method, path, body))?,
-            None => block_on(self.client.call(method, path, Bytes::new()))?,
-        };
+        let answer = self.exchange(method, path, body)?;
         self.print_answer(&answer, render)
+    }
+
+    fn exchange(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> anyhow::Result<Bytes> {
+        match body {
+            Some(body) => block_on(self.client.send(method, path, body)),
+            None => block_on(self.client.call(method, path, Bytes::new())),
+        }
+    }
+
+    fn parsed<T: DeserializeOwned>(&self, answer: &Bytes) -> anyhow::Result<T> {
+        let wrong = |error: serde_json::Error| ClientError::NotTheApi {
+            socket: self.client.socket().to_owned(),
+            reason: error.to_string(),
+        };
+        Ok(serde_json::from_slice(answer).map_err(wrong)?)
     }
 
     fn print_answer<T: DeserializeOwned>(
@@ -68,10 +91,7 @@ impl<'a> Session<'a> {
             self.write(answer)?;
             return self.write(b"\n");
         }
-        let answer = serde_json::from_slice(answer).map_err(|error| ClientError::NotTheApi {
-            socket: self.client.socket().to_owned(),
-            reason: error.to_string(),
-        })?;
+        let answer = self.parsed(answer)?;
         self.print(&render(&answer))
     }
 

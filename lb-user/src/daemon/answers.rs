@@ -19,6 +19,7 @@ use crate::api::types::{
     ServicesSummary, SlotState, Status,
 };
 use crate::api::{ApiError, Timestamp};
+use crate::trace::mac;
 
 impl Controller {
     pub(super) fn status(&self) -> Status {
@@ -60,6 +61,7 @@ impl Controller {
                     Some(_) => AttachedMode::Generic,
                     None => AttachedMode::Detached,
                 },
+                mac: mac(link.map_or([0; 6], |link| link.mac)),
                 configured: interface.mode,
                 program_id: attached.and_then(|attached| attached.program_id()).unwrap_or(0),
                 note: match attached {

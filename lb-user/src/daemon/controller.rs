@@ -24,6 +24,7 @@ use super::shares::Shares;
 use super::totals::KeptTotals;
 use crate::api::types::Done;
 use crate::api::{ApiError, Command, Timestamp};
+use crate::bpf::dry_run::DryRun;
 use crate::bpf::link::Attached;
 use crate::bpf::pins::Pins;
 use crate::bpf::{Tables, program};
@@ -37,6 +38,8 @@ pub(super) struct Controller {
     pub(super) options: RunOptions,
     pub(super) pins: Option<Pins>,
     pub(super) ebpf: Ebpf,
+    /// The program without effect, once it was asked for.
+    pub(super) dry_run: Option<DryRun>,
     pub(super) tables: Tables,
     pub(super) actual: Actual,
     pub(super) key: HashKey,

@@ -122,6 +122,7 @@ async fn bring_up(
         options: options.clone(),
         pins: None,
         ebpf,
+        dry_run: None,
         tables,
         actual,
         key: HashKey::from_seed(seed),

@@ -26,6 +26,7 @@ pub(crate) fn status() -> Status {
             index: 2,
             mode: AttachedMode::Generic,
             configured: AttachMode::Auto,
+            mac: "02:00:5e:00:00:01".to_owned(),
             program_id: 77,
             note: Some("the driver refused".to_owned()),
         }],

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lb_core::config::Problem;
 use lb_core::edit::Change;
-use lb_user::api::types::{BackendList, ChangeReply, Done, FlowList, ServiceList, ServiceTable};
+use lb_user::api::types::{BackendList, ChangeReply, Done, FlowList, ServiceList, ServiceTable, TraceReply};
 use lb_user::api::{ApiError, Command, Listener, serve};
 use tokio::sync::{mpsc, oneshot};
 
@@ -157,6 +157,7 @@ fn answer(command: Command) {
             drop(answer.send(Ok(FlowList { flows: vec![flow()], truncated: true })))
         }
         Command::Lookup { answer, .. } => drop(answer.send(Ok(lookup()))),
+        Command::Trace { answer, .. } => drop(answer.send(Ok(TraceReply { frames: Vec::new() }))),
         Command::Counters(answer) => drop(answer.send(Ok(counters()))),
         Command::Metrics(answer) => drop(answer.send(Ok(METRICS.to_owned()))),
         Command::Config(answer) => drop(answer.send(Ok(config()))),

@@ -87,6 +87,9 @@ pub struct InterfaceStatus {
     /// The mode that the configuration asks for.
     #[serde(deserialize_with = "words::attach_mode")]
     pub configured: AttachMode,
+    /// Its MAC address, as `02:00:5e:00:00:01`.
+    #[serde(default)]
+    pub mac: String,
     /// Kernel's id of the attached program, as `bpftool prog` shows it; 0 if detached.
     pub program_id: u32,
     /// Why the mode is not native, if it is not.
