@@ -20,7 +20,9 @@ pub(crate) struct Options {
 /// Nothing could be built.
 pub(crate) fn run_bench(options: &Options) -> Result<bool> {
     setup::run()?;
-    run(cargo().args(["build", "--release", "-p", "fairlead-bench"])).context("the bench can't be built")?;
+    // The daemon too: `control` starts it.
+    let packages = ["-p", "fairlead-bench", "--bin", "fairlead-bench", "-p", "lb-user", "--bin", "fairlead"];
+    run(cargo().args(["build", "--release"]).args(packages)).context("the bench can't be built")?;
     let bench = target_dir().join("release/fairlead-bench");
     let mut command = as_root(&bench.to_string_lossy())?;
     Ok(command.args(&options.words).status().context("cannot run the bench")?.success())

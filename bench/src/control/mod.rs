@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use fairlead_tests::lab::{self, interrupt};
 use fairlead_tests::report::{Promise, Reach, Report};
-use serde_json::Value;
 
 use crate::stats::Summary;
 
@@ -73,6 +72,6 @@ fn record(report: &mut Report, name: &str, series: &[f64]) -> Result<()> {
         summary.spread,
         series.len()
     );
-    report.environment(name, Value::from(summary.json()));
+    report.environment(name, summary.json());
     report.measured(name, summary.median)
 }

@@ -27,6 +27,9 @@ pub(super) const VIP6: &str = "2001:db8::1";
 /// An address that is no VIP.
 pub(super) const NO_VIP: &str = "192.0.2.99";
 
+/// Port of the service that does not remember its flows.
+pub(super) const UNTRACKED_PORT: u16 = 81;
+
 /// Backends of each service.
 const BACKENDS: u16 = 100;
 /// Entries of the flow table.
@@ -109,17 +112,20 @@ impl Balancer {
     }
 }
 
-/// A TCP and a UDP service over IPv4, a TCP service over IPv6, a hundred backends each.
+/// A TCP and a UDP service over IPv4, a TCP service over IPv6, and one that does not remember: a hundred backends each.
 fn config_text(flow_tuples: bool) -> String {
     let mut text = format!(
         "[limits]\nflows = {FLOWS}\nflow_tuples = {flow_tuples}\nnew_flows_per_second = {GUARD}\n[[interface]]\nname = \"lo\"\n"
     );
-    for (name, vip, port, protocol) in
-        [("tcp", VIP4, 80, "tcp"), ("udp", VIP4, 80, "udp"), ("tcp6", VIP6, 80, "tcp")]
-    {
+    for (name, vip, port, protocol, track) in [
+        ("tcp", VIP4, 80, "tcp", true),
+        ("udp", VIP4, 80, "udp", true),
+        ("tcp6", VIP6, 80, "tcp", true),
+        ("untracked", VIP4, UNTRACKED_PORT, "tcp", false),
+    ] {
         let _ = write!(
             text,
-            "[[service]]\nname = \"{name}\"\nvip = \"{vip}\"\nport = {port}\nprotocol = \"{protocol}\"\nmode = \"ipip\"\n"
+            "[[service]]\nname = \"{name}\"\nvip = \"{vip}\"\nport = {port}\nprotocol = \"{protocol}\"\nmode = \"ipip\"\ntrack = {track}\n"
         );
         for number in 1..=BACKENDS {
             let _ = write!(text, "[[service.backend]]\naddress = \"{}\"\n", backend(vip == VIP6, number));

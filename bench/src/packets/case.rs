@@ -84,7 +84,7 @@ impl Case {
     /// # Errors
     /// If the kernel refuses, or the flows are not stored.
     pub(super) fn of(row: &Row, balancer: &mut Balancer, harness: &mut Harness) -> Result<Self> {
-        let verdict = if row.kind == Kind::NotVip { XDP_PASS } else { XDP_TX };
+        let verdict = if row.kind.passes() { XDP_PASS } else { XDP_TX };
         let mut case = Self::new(row.name, balancer.target()?, row.stream(), verdict);
         case.what = Some((row.kind, row.place));
         harness.choose(&case.target)?;
@@ -145,30 +145,13 @@ impl Case {
     fn check(&mut self, before: &Counts, after: &Counts) -> Result<()> {
         let Some((kind, place)) = self.what else { return Ok(()) };
         let runs = u64::from(self.runs);
-        let mut rose: Counts = after
+        let rose = after
             .iter()
             .map(|(name, count)| (*name, count - before.get(name).copied().unwrap_or(0)))
             .filter(|(_, count)| *count > 0)
             .collect();
-        let seen = format!("{rose:?}");
-        let mut take = |name: &str| rose.remove(name).unwrap_or(0);
-        let verdict = take(if kind == Kind::NotVip { "passed_not_vip" } else { "forwarded" });
-        let mut fine = verdict == runs;
-        if kind == Kind::New {
-            let (stored, unstored, evicted) =
-                (take("flow_stored"), take("flow_unstored"), take("flow_evicted"));
-            fine &= stored + unstored == runs && take("new_flows") == runs;
-            fine &= unstored + evicted <= runs / UNLUCKY;
-        } else if place == Place::Full {
-            let misses = take("flow_midstream_miss");
-            fine &= take("flow_stored") + take("flow_unstored") == misses && take("new_flows") == misses;
-            fine &= take("flow_evicted") <= misses && misses <= runs / CROWDED;
-            self.misses += misses;
-        }
+        self.misses += misses(kind, place, runs, &rose)?;
         self.packets += runs;
-        if !fine || !rose.is_empty() {
-            bail!("{runs} packets were sent, and these counters rose: {seen}");
-        }
         Ok(())
     }
 
@@ -185,6 +168,30 @@ impl Case {
             format!("; {} % displaced flows", self.misses_percent())
         }
     }
+}
+
+/// Holds what the counters rose by against the path that `runs` packets should have taken; how many of them found
+/// their flow displaced, which only the full table may do.
+fn misses(kind: Kind, place: Place, runs: u64, rose: &Counts) -> Result<u64> {
+    let mut left = rose.clone();
+    let mut take = |name: &str| left.remove(name).unwrap_or(0);
+    let mut fine = take(kind.outcome()) == runs;
+    let mut missed = 0;
+    if kind == Kind::Untracked {
+        fine &= take("new_flows") == runs;
+    } else if kind == Kind::New {
+        let (stored, unstored, evicted) = (take("flow_stored"), take("flow_unstored"), take("flow_evicted"));
+        fine &= stored + unstored == runs && take("new_flows") == runs;
+        fine &= unstored + evicted <= runs / UNLUCKY;
+    } else if place == Place::Full {
+        missed = take("flow_midstream_miss");
+        fine &= take("flow_stored") + take("flow_unstored") == missed && take("new_flows") == missed;
+        fine &= take("flow_evicted") <= missed && missed <= runs / CROWDED;
+    }
+    if !fine || !left.is_empty() {
+        bail!("{runs} packets were sent, and these counters rose: {rose:?}");
+    }
+    Ok(missed)
 }
 
 /// What a row costs.
@@ -216,13 +223,10 @@ impl<'c> Nulls<'c> {
         Ok(Self { pass: &pass.gross, grow: &grow.gross, thrice: &thrice.gross })
     }
 
-    /// What a row costs without the harness.
-    ///
-    /// For what is sent on: net = gross - null_grow + g, where g, one change of the head, is half of what two more cost.
-    /// For what is passed: net = gross - null.
+    /// What a row costs without the harness: of what is passed, net = gross - null.
     pub(super) fn cost(&self, case: &Case, passed: bool) -> Cost {
         let net = |gross: f64, pass: f64, grow: f64, thrice: f64| {
-            if passed { gross - pass } else { gross - grow + (thrice - grow) / 2.0 }
+            if passed { gross - pass } else { net_of_sent(gross, grow, thrice) }
         };
         let rounds = || {
             let nulls = self.pass.iter().zip(self.grow).zip(self.thrice);
@@ -245,5 +249,57 @@ impl<'c> Nulls<'c> {
             ),
             by_min: least / grow,
         }
+    }
+}
+
+/// What is sent on: net = gross - null_grow + g, where g, one change of the head, is half of what two more cost.
+fn net_of_sent(gross: f64, grow: f64, thrice: f64) -> f64 {
+    gross - grow + (thrice - grow) / 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rose(counts: &[(&'static str, u64)]) -> Counts {
+        counts.iter().copied().collect()
+    }
+
+    #[test]
+    fn the_growth_of_the_head_is_part_of_what_a_program_costs() {
+        // A harness of 10, a program of 30 of which a growth is 5, which the harness takes back for another 5.
+        let (gross, grow, thrice) = (10.0 + 30.0 + 5.0, 10.0 + 5.0 + 5.0, 10.0 + 15.0 + 5.0);
+        assert!((net_of_sent(gross, grow, thrice) - 30.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn packets_that_all_took_the_path_are_accepted() {
+        let few = |kind, counts| misses(kind, Place::Few, 1_000, &rose(counts)).ok();
+        assert_eq!(few(Kind::Established, &[("forwarded", 1_000)]), Some(0));
+        assert_eq!(few(Kind::NotVip, &[("passed_not_vip", 1_000)]), Some(0));
+        let new = [("forwarded", 1_000), ("flow_stored", 999), ("flow_unstored", 1), ("new_flows", 1_000)];
+        assert_eq!(misses(Kind::New, Place::Fresh, 1_000, &rose(&new)).ok(), Some(0));
+        let full = [
+            ("forwarded", 1_000),
+            ("flow_midstream_miss", 50),
+            ("flow_stored", 50),
+            ("flow_evicted", 50),
+            ("new_flows", 50),
+        ];
+        assert_eq!(misses(Kind::Established, Place::Full, 1_000, &rose(&full)).ok(), Some(50));
+    }
+
+    #[test]
+    fn one_packet_on_another_path_is_refused() {
+        let refused = |kind, place, counts: &[_]| misses(kind, place, 1_000, &rose(counts)).is_err();
+        assert!(refused(Kind::Established, Place::Few, &[("forwarded", 999)]));
+        assert!(refused(Kind::Established, Place::Few, &[("forwarded", 1_000), ("flow_lost_race", 1)]));
+        assert!(refused(Kind::Established, Place::Few, &[("forwarded", 1_000), ("new_flows", 1)]));
+        assert!(refused(Kind::NotVip, Place::Few, &[("passed_not_vip", 999), ("passed_other_mac", 1)]));
+        let guarded = [("forwarded", 1_000), ("flow_stored", 999), ("flow_guarded", 1), ("new_flows", 1_000)];
+        assert!(refused(Kind::New, Place::Fresh, &guarded));
+        let crowded =
+            [("forwarded", 1_000), ("flow_midstream_miss", 90), ("flow_stored", 90), ("new_flows", 90)];
+        assert!(refused(Kind::Established, Place::Full, &crowded));
     }
 }

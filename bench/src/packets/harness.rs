@@ -13,7 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench.bpf.o"));
 
-/// Words of the frame that are written anew for each run.
+/// Words of the frame that are written anew for each run; the first holds six bytes, the MAC it goes to.
 const TEMPLATE_WORDS: usize = 8;
 const LENGTH: usize = 8;
 const MASK: usize = 9;
@@ -86,12 +86,12 @@ impl Harness {
 
     /// Puts a stream before it, which begins with flow number `next`.
     pub(super) fn prepare(&self, stream: &Stream, next: u64) {
-        let mut bytes = [0; TEMPLATE_WORDS * 8];
-        let known = stream.frame.len().min(bytes.len());
-        bytes[..known].copy_from_slice(&stream.frame[..known]);
-        for (at, word) in bytes.chunks_exact(8).enumerate() {
-            let word = word.try_into().map_or(0, u64::from_ne_bytes);
-            self.plan.word(at).store(word, Ordering::Relaxed);
+        let (station, rest) = stream.frame.split_at(6);
+        let words = std::iter::once(station).chain(rest.chunks(8)).take(TEMPLATE_WORDS);
+        for (at, word) in words.enumerate() {
+            let mut bytes = [0; 8];
+            bytes[..word.len()].copy_from_slice(word);
+            self.plan.word(at).store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
         }
         self.plan.word(LENGTH).store(stream.frame.len() as u64, Ordering::Relaxed);
         self.plan.word(MASK).store(stream.flows - 1, Ordering::Relaxed);

@@ -19,7 +19,7 @@ use crate::stats::Summary;
 use balancer::Balancer;
 use case::{Case, Cost, NULL_GROW};
 use harness::Harness;
-use rows::{Kind, Place, ROWS, Row};
+use rows::{Place, ROWS, Row};
 
 /// What `cargo xtask bench` can be asked.
 #[derive(clap::Args)]
@@ -138,7 +138,7 @@ fn tell(rows: &[Row], cases: &[Case], report: &mut Report) -> Result<Value> {
         details.insert(null.name.to_owned(), json!({"gross_ns": gross.json()}));
     }
     for (row, case) in rows.iter().zip(cases.iter().skip(case::NULLS.len())) {
-        let Cost { gross, net, multiple, by_min } = nulls.cost(case, row.kind == Kind::NotVip);
+        let Cost { gross, net, multiple, by_min } = nulls.cost(case, row.kind.passes());
         eprintln!(
             "{:<24} gross {:6.1} ns (median {:.1}, spread {:.1})  net {:6.1} ns (median {:.1}, spread {:.1})  \
              {:.2} {NULL_GROW} by the least, {:.2} by the median of rounds (spread {:.2}){}",

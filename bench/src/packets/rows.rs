@@ -3,8 +3,9 @@
 use fairlead_tests::packets::Client;
 use fairlead_tests::packets::client::{ACK, SYN};
 use fairlead_tests::report::Reach;
+use lb_common::reason::Verdict;
 
-use super::balancer::{NO_VIP, VIP4, VIP6};
+use super::balancer::{NO_VIP, UNTRACKED_PORT, VIP4, VIP6};
 use super::harness::Stream;
 
 /// Which balancer a row runs on, so that what one row stores is not in another's way.
@@ -31,8 +32,28 @@ pub(super) enum Kind {
     Udp,
     /// ACK of an IPv6 TCP connection that is known.
     Established6,
+    /// TCP of a service whose flows are not remembered.
+    Untracked,
     /// TCP to an address that is no VIP.
     NotVip,
+    /// To another station's MAC.
+    OtherMac,
+}
+
+impl Kind {
+    /// The counter that rises with each packet.
+    pub(super) const fn outcome(self) -> &'static str {
+        match self {
+            Self::NotVip => Verdict::PassNotVip.name(),
+            Self::OtherMac => Verdict::PassOtherMac.name(),
+            _ => Verdict::Forward.name(),
+        }
+    }
+
+    /// Whether the kernel gets the packets as they are.
+    pub(super) const fn passes(self) -> bool {
+        matches!(self, Self::NotVip | Self::OtherMac)
+    }
 }
 
 /// A row.
@@ -56,8 +77,13 @@ const fn row(name: &'static str, kind: Kind, flows: u64, place: Place, reach: f6
 /// Flows that never come again within a run: source ports and 256 source addresses.
 const NEVER_AGAIN: u64 = 1 << 24;
 
+/// A row that explains others, with no value to reach.
+const fn beside(name: &'static str, kind: Kind, flows: u64, place: Place) -> Row {
+    Row { name, kind, flows, place, reach: None }
+}
+
 /// All rows, in the order in which they are reported.
-pub(super) const ROWS: [Row; 10] = [
+pub(super) const ROWS: [Row; 12] = [
     row("tcp_established_1", Kind::Established, 1, Place::Few, 2.2),
     row("tcp_established_1k", Kind::Established, 1 << 10, Place::Few, 2.5),
     row("tcp_established_64k", Kind::Established, 1 << 16, Place::Few, 6.0),
@@ -67,13 +93,9 @@ pub(super) const ROWS: [Row; 10] = [
     row("udp_64k", Kind::Udp, 1 << 16, Place::Few, 6.5),
     row("ipv6_tcp_1", Kind::Established6, 1, Place::Few, 3.0),
     row("not_vip", Kind::NotVip, 1, Place::Few, 1.5),
-    Row {
-        name: "tcp_new_with_tuples",
-        kind: Kind::New,
-        flows: NEVER_AGAIN,
-        place: Place::FreshWithTuples,
-        reach: None,
-    },
+    beside("tcp_new_with_tuples", Kind::New, NEVER_AGAIN, Place::FreshWithTuples),
+    beside("tcp_untracked_1", Kind::Untracked, 1, Place::Few),
+    beside("other_mac", Kind::OtherMac, 1, Place::Few),
 ];
 
 impl Row {
@@ -90,7 +112,7 @@ impl Row {
         match self.kind {
             Kind::Established | Kind::Established6 => vec![self.stream_of(SYN), self.stream_of(ACK)],
             Kind::Udp => vec![self.stream_of(0), self.stream_of(0)],
-            Kind::New | Kind::NotVip => Vec::new(),
+            Kind::New | Kind::Untracked | Kind::NotVip | Kind::OtherMac => Vec::new(),
         }
     }
 
@@ -101,6 +123,11 @@ impl Row {
             Kind::NotVip => Client::new("198.18.0.255", NO_VIP),
             _ => Client::new("198.0.0.255", VIP4),
         };
+        let client = match self.kind {
+            Kind::OtherMac => client.with(|packet| packet.mac = [2, 0, 0, 0, 0, 0x99]),
+            Kind::Untracked => client.with(|packet| packet.to_port = UNTRACKED_PORT),
+            _ => client,
+        };
         let client = client.port(if self.flows == 1 { 40_000 } else { 0 });
         // 64 bytes with the link header; an IPv6 packet with a TCP header is longer than that by itself.
         let client = match self.kind {
@@ -109,5 +136,29 @@ impl Row {
             _ => client.tcp(flags, 0).sized(50),
         };
         Stream { frame: client.frame(), flows: self.flows }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_as_short_as_they_can_be() {
+        for row in &ROWS {
+            let length = row.stream().frame.len();
+            assert_eq!(length, if row.kind == Kind::Established6 { 74 } else { 64 }, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn flows_are_a_power_of_two_and_their_ports_and_addresses_have_room() {
+        for row in &ROWS {
+            assert!(row.flows.is_power_of_two(), "{}", row.name);
+            let frame = row.stream().frame;
+            if row.flows > 1 {
+                assert_eq!((&frame[34..36], frame[27], frame[29]), (&[0, 0][..], 0, 255), "{}", row.name);
+            }
+        }
     }
 }
