@@ -1,6 +1,10 @@
 //! Octets on a connection of the API.
 #![no_main]
-#![allow(dead_code, unused_imports, reason = "the stand-in is that of lb-user's own tests, which use more of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "the stand-in is that of lb-user's own tests, which use more of it"
+)]
 
 #[path = "../../lb-user/tests/control/fuzz.rs"]
 mod fuzz;
