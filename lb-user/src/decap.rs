@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{HashMap, Map, MapData, MapInfo, MapType};
 use aya::{Ebpf, Pod};
 use ipnet::IpNet;
 use lb_common::decap::DecapOutcome;
@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::api::ApiError;
 use crate::api::types::{AttachedMode, Counter, CounterKind};
+use crate::bpf::layout::Shape;
 use crate::bpf::link::Attached;
 use crate::bpf::mapped::Mapped;
 use crate::bpf::{pins, program};
@@ -27,7 +28,7 @@ use crate::net::{Link, Network};
 const MAPS: [&str; 5] = ["DECAP_FROM4", "DECAP_FROM6", "DECAP_VIPS4", "DECAP_VIPS6", "DECAP_COUNTERS"];
 
 /// Rows of the counters for each CPU.
-const COUNTERS_PER_CPU: usize = 8;
+const COUNTERS_PER_CPU: u32 = 8;
 
 /// Attaches the decapsulator, or replaces the lists of one that is attached.
 ///
@@ -50,12 +51,54 @@ pub(crate) fn attach(options: &AttachOptions) -> Result<Decapsulator> {
 fn attach_in(options: &AttachOptions, link: &Link, directory: &Path) -> Result<()> {
     pins::make_directory(&directory.join("links"))?;
     let cpus = u32::try_from(cpus()?)?;
+    check_pins(&link.name, directory, cpus)?;
     let mut ebpf = program::open_decapsulator(cpus, &MAPS, directory)?;
     program::load(&mut ebpf, program::DECAPSULATOR)?;
     // The lists before the link: from its first packet on the program must find them.
     fill(&mut ebpf, options)?;
     let program = program::xdp(&mut ebpf, program::DECAPSULATOR)?;
     Attached::new(program, link, options.mode, &directory.join("links"), true)?;
+    Ok(())
+}
+
+/// How the pinned maps must look: a wrong size would let look-ups write over other memory.
+fn shapes(cpus: u32) -> [Shape; 5] {
+    let prefixes = |name, key| Shape { name, kind: MapType::LpmTrie, key, value: 4, entries: 256 };
+    let addresses = |name, key| Shape { name, kind: MapType::Hash, key, value: 4, entries: 1_024 };
+    let entries = cpus.saturating_mul(COUNTERS_PER_CPU);
+    [
+        prefixes("DECAP_FROM4", 8),
+        prefixes("DECAP_FROM6", 20),
+        addresses("DECAP_VIPS4", 4),
+        addresses("DECAP_VIPS6", 16),
+        Shape { name: "DECAP_COUNTERS", kind: MapType::Array, key: 4, value: 8, entries },
+    ]
+}
+
+/// Refuses pins that are not ours. One that is missing is made anew with the next program.
+///
+/// # Errors
+/// What is there instead; nothing is changed.
+fn check_pins(device: &str, directory: &Path, cpus: u32) -> Result<()> {
+    for needed in shapes(cpus) {
+        let path = directory.join(needed.name);
+        if !path.exists() {
+            continue;
+        }
+        let info = MapInfo::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let (kind, key, value, entries) =
+            (info.map_type()?, info.key_size(), info.value_size(), info.max_entries());
+        let found = Shape { name: needed.name, kind, key, value, entries };
+        if found != needed {
+            bail!(ApiError::conflict(
+                format!(
+                    "{} is no map of this fairlead: it is {found:?} and should be {needed:?}",
+                    path.display()
+                ),
+                format!("remove it with `fairlead decap detach --dev {device}`, and attach anew"),
+            ));
+        }
+    }
     Ok(())
 }
 
@@ -150,6 +193,7 @@ pub(crate) fn status(options: &StatusOptions) -> Result<Vec<Decapsulator>> {
 /// Reads an attached decapsulator back from its pins.
 fn describe(device: &str, directory: &Path) -> Result<Option<Decapsulator>> {
     let Some(link) = links()?.into_iter().find(|link| link.name == device) else { return Ok(None) };
+    check_pins(device, directory, u32::try_from(cpus()?)?)?;
     let pin = |name: &str| {
         let path = directory.join(name);
         MapData::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))
@@ -191,7 +235,7 @@ fn read_counters(map: &MapData) -> Result<Vec<Counter>> {
     let rows = Mapped::<u64>::new(map.fd(), entries)?;
     let sum = |outcome: DecapOutcome| {
         (outcome as usize..rows.len())
-            .step_by(COUNTERS_PER_CPU)
+            .step_by(COUNTERS_PER_CPU as usize)
             .map(|row| rows.word(row).load(Ordering::Relaxed))
             .sum()
     };

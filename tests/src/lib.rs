@@ -1,5 +1,7 @@
-//! The lab that Fairlead is tried in: network namespaces, real daemons, and clients that notice every fault.
+//! The lab that Fairlead is tried in: network namespaces, real daemons, and clients that notice every fault;
+//! and what the fuzz targets run.
 
+pub mod fuzz;
 pub mod lab;
 pub mod oracle;
 pub mod packets;

@@ -3,6 +3,7 @@
 mod bench;
 mod clean;
 mod demo;
+mod fuzz;
 mod lint;
 mod machine;
 mod setup;
@@ -36,6 +37,8 @@ enum Task {
     Bench(bench::Options),
     /// What the BPF programs cost the verifier and the machine, compared with tests/budget.toml; needs root (or sudo)
     Verify(verify::Options),
+    /// Look for inputs that break what must hold, guided by the code that they reach
+    Fuzz(fuzz::Options),
     /// Remove what an interrupted run, or `demo --keep`, left on this machine
     Clean(clean::Options),
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run_demo(&options),
         Task::Bench(options) => bench::run_bench(&options),
         Task::Verify(options) => verify::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Clean(options) => clean::run(&options),
     };
     match outcome {

@@ -61,6 +61,14 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
+/// Installs `package` unless `program`, which not every task needs, is there.
+///
+/// # Errors
+/// It is missing and cannot be installed here.
+pub(crate) fn need(program: &str, package: &str) -> Result<()> {
+    if find_program(program).is_some() { Ok(()) } else { install_packages(&[package]) }
+}
+
 fn install_packages(packages: &[&str]) -> Result<()> {
     let list = packages.join(" ");
     eprintln!("setup: missing: {list}");

@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
@@ -31,23 +32,30 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Refusal {
     status: StatusCode,
     error: ApiError,
+    retry_after_s: Option<u16>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, error: ApiError) -> Self {
-        Self { status, error }
+        Self { status, error, retry_after_s: None }
+    }
+
+    /// With the advice to come again after this many seconds.
+    pub(super) fn after(self, seconds: u16) -> Self {
+        Self { retry_after_s: Some(seconds), ..self }
     }
 }
 
 impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Self {
-        Self { status: error.code.status(), error }
+        Self::new(error.code.status(), error)
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, Json(ErrorBody { error: self.error })).into_response()
+        let retry = self.retry_after_s.map(|seconds| [(RETRY_AFTER, seconds.to_string())]);
+        (self.status, retry, Json(ErrorBody { error: self.error })).into_response()
     }
 }
 

@@ -27,6 +27,12 @@ use crate::trace::from_hex;
 /// The daemon answers within this or is taken for stuck. A reload waits for grace periods and route look-ups.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A daemon that has not even begun with what was asked before gets no more to do.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// When a refused client may come again.
+const RETRY_AFTER_S: u16 = 5;
+
 type Commands = mpsc::Sender<Command>;
 type Reply<T> = Result<Json<T>, Refusal>;
 
@@ -71,7 +77,8 @@ pub(crate) async fn exchange<T>(
 ) -> Result<T, Refusal> {
     let (answer, answered) = oneshot::channel();
     let exchange = async {
-        commands.send(command(answer)).await.map_err(|_| stopping())?;
+        let place = tokio::time::timeout(QUEUE_TIMEOUT, commands.reserve()).await.map_err(|_| busy())?;
+        place.map_err(|_| stopping())?.send(command(answer));
         answered.await.map_err(|_| stopping())?.map_err(Refusal::from)
     };
     match tokio::time::timeout(ANSWER_TIMEOUT, exchange).await {
@@ -82,6 +89,12 @@ pub(crate) async fn exchange<T>(
             Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, error))
         }
     }
+}
+
+fn busy() -> Refusal {
+    let message = format!("the daemon is busy: it took nothing new for {} s", QUEUE_TIMEOUT.as_secs());
+    let error = ApiError::internal(message, "nothing was done; try again in a moment, and look at its log");
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error).after(RETRY_AFTER_S)
 }
 
 fn stopping() -> Refusal {

@@ -10,16 +10,22 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::command::Command;
+use super::reasons;
 use super::routes::{self, ANSWER_TIMEOUT};
 use super::socket::Listener;
 
-/// Connections at a time; more wait in the kernel's queue. One client uses one.
-const MAX_CONNECTIONS: usize = 64;
+/// Connections at a time; more wait in the kernel's queue, until an idle one is closed for its idleness. One client uses
+/// one.
+const MAX_CONNECTIONS: usize = 256;
+
+/// Request line and headers together: paths are short, and no header means anything here.
+const MAX_HEADER_BYTES: usize = 16 * 1024;
 
 /// A connection that has not sent a whole request header by then is closed, an idle one too.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,12 +78,37 @@ pub async fn serve(
     Ok(())
 }
 
-async fn connection(stream: UnixStream, router: Router, watcher: Watcher) {
+/// Serves a single connection, of whatever kind, to its end; what [`serve`] does for each. For tests.
+///
+/// # Errors
+/// What was wrong with the connection or with what came over it.
+pub async fn serve_one<S>(stream: S, commands: mpsc::Sender<Command>) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    http(stream, routes::router(commands), GracefulShutdown::new().watcher()).await
+}
+
+/// Speaks HTTP until the client or the server has enough.
+async fn http<S>(stream: S, router: Router, watcher: Watcher) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (stream, farewell) = reasons::Connection::new(stream);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    match tokio::time::timeout(CONNECTION_LIFETIME, watcher.watch(connection)).await {
+    let outcome = watcher.watch(connection).await;
+    if outcome.as_ref().is_err_and(hyper::Error::is_timeout) {
+        farewell.too_slow(HEADER_TIMEOUT.as_secs()).await;
+    }
+    outcome
+}
+
+async fn connection(stream: UnixStream, router: Router, watcher: Watcher) {
+    match tokio::time::timeout(CONNECTION_LIFETIME, http(stream, router, watcher)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "API connection failed"),
         Err(_) => tracing::debug!("API connection closed after its longest lifetime"),

@@ -1,60 +1,91 @@
 //! The seed of the flow hash: made at the first start and kept, since another one would move every flow.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
-/// The seed kept below `directory`, or a new one, which is kept from then on. A file that can't be understood is set
-/// aside.
+/// The file.
+const NAME: &str = "hash-seed";
+
+/// The seed kept below `directory`, or a new one, which is kept from then on. What can't be understood is set aside.
 ///
 /// # Errors
-/// If the directory can't be written to.
+/// If the directory can't be written to, or the file not be read.
 pub(super) fn load_or_create(directory: &Path) -> Result<[u64; 2]> {
-    let path = directory.join("hash-seed");
-    match fs::read_to_string(&path) {
-        Ok(text) => match parse(&text) {
-            Some(seed) => return Ok(seed),
-            None => {
-                let aside = path.with_extension("corrupt");
-                fs::rename(&path, &aside).with_context(|| format!("cannot set {} aside", path.display()))?;
-                tracing::warn!(file = %path.display(), aside = %aside.display(), "the hash seed is corrupt; made a new one");
-            }
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    if let Some(seed) = kept(directory)? {
+        return Ok(seed);
     }
     let mut bytes = [0; 16];
     File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
         .context("cannot read /dev/urandom")?;
-    let bits = u128::from_ne_bytes(bytes);
-    let seed = split(bits);
-    save(directory, seed)?;
+    let seed = split(u128::from_ne_bytes(bytes));
+    write(directory, seed)?;
     Ok(seed)
 }
 
-/// Keeps a seed that was found in running maps.
+/// Keeps a seed that was found in running maps. A file that says anything else is set aside.
 ///
 /// # Errors
 /// If the directory can't be written to.
 pub(super) fn save(directory: &Path, seed: [u64; 2]) -> Result<()> {
+    match kept(directory)? {
+        Some(found) if found == seed => Ok(()),
+        Some(_) => {
+            set_aside(&directory.join(NAME), "another than that of the running maps, which stays")?;
+            write(directory, seed)
+        }
+        None => write(directory, seed),
+    }
+}
+
+/// What the file says, `None` if there is none. What is no seed, be it a directory, is set aside.
+fn kept(directory: &Path) -> Result<Option<[u64; 2]>> {
+    let path = directory.join(NAME);
+    let text = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::IsADirectory => Vec::new(),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let seed = std::str::from_utf8(&text).ok().and_then(parse);
+    if seed.is_none() {
+        set_aside(&path, "corrupt")?;
+    }
+    Ok(seed)
+}
+
+/// Renames to a name that is free, so that nothing is lost.
+fn set_aside(path: &Path, why: &str) -> Result<()> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let names = (now..).map(|stamp| path.with_extension(format!("corrupt-{stamp}")));
+    let mut free = names.filter(|name| fs::symlink_metadata(name).is_err());
+    let aside = free.next().context("no name is free")?;
+    fs::rename(path, &aside).with_context(|| format!("cannot set {} aside", path.display()))?;
+    tracing::warn!(file = %path.display(), aside = %aside.display(), "the kept hash seed is {why}; it is set aside");
+    Ok(())
+}
+
+fn write(directory: &Path, seed: [u64; 2]) -> Result<()> {
     fs::create_dir_all(directory)
         .with_context(|| format!("cannot create {}; name another with --state-dir", directory.display()))?;
-    let path = directory.join("hash-seed");
-    let temporary = directory.join("hash-seed.new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)
-        .with_context(|| format!("cannot write {}", temporary.display()))?;
-    writeln!(file, "{:016x}{:016x}", seed[0], seed[1])?;
-    file.sync_all()?;
-    fs::rename(&temporary, &path).with_context(|| format!("cannot write {}", path.display()))
+    let (path, temporary) = (directory.join(NAME), directory.join("hash-seed.new"));
+    let written = || {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        writeln!(file, "{:016x}{:016x}", seed[0], seed[1])?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)
+    };
+    written().with_context(|| {
+        // Half a file is of no use to anybody.
+        let _ = fs::remove_file(&temporary);
+        format!("cannot write {}; free space, or name another directory with --state-dir", path.display())
+    })
 }
 
 fn parse(text: &str) -> Option<[u64; 2]> {
@@ -88,13 +119,52 @@ mod tests {
         fs::remove_dir_all(&directory).expect("removed");
     }
 
+    /// What was set aside, in no order.
+    fn aside(directory: &Path) -> Vec<Vec<u8>> {
+        let entries =
+            fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
+        let corrupt = entries.filter(|path| path.to_string_lossy().contains("hash-seed.corrupt-"));
+        corrupt.map(|path| fs::read(path).unwrap_or_default()).collect()
+    }
+
     #[test]
-    fn a_corrupt_seed_is_set_aside() {
+    fn every_corrupt_seed_is_set_aside_and_none_of_them_lost() {
         let directory = directory("corrupt");
-        let first = load_or_create(&directory).expect("made");
-        fs::write(directory.join("hash-seed"), "12345").expect("written");
-        assert_ne!(load_or_create(&directory).expect("made anew"), first);
-        assert!(directory.join("hash-seed.corrupt").exists());
+        let mut last = load_or_create(&directory).expect("made");
+        let cases: [&[u8]; 4] =
+            [b"", b"12345", b"\xff\xfe\x00garbage", b"0123456789abcdef0123456789abcdeg\n"];
+        for (count, content) in cases.into_iter().enumerate() {
+            fs::write(directory.join(NAME), content).expect("written");
+            let next = load_or_create(&directory).expect("made anew");
+            assert_ne!(next, last);
+            assert_eq!(aside(&directory).len(), count + 1);
+            last = next;
+        }
+        let mut all = aside(&directory);
+        let mut expected = cases.map(<[u8]>::to_vec).to_vec();
+        all.sort();
+        expected.sort();
+        assert_eq!(all, expected);
+        fs::remove_dir_all(&directory).expect("removed");
+    }
+
+    #[test]
+    fn a_directory_in_the_seeds_place_is_set_aside() {
+        let directory = directory("directory");
+        fs::create_dir_all(directory.join(NAME).join("inner")).expect("made");
+        let seed = load_or_create(&directory).expect("made anew");
+        assert_eq!((load_or_create(&directory).expect("read"), aside(&directory).len()), (seed, 1));
+        fs::remove_dir_all(&directory).expect("removed");
+    }
+
+    #[test]
+    fn the_seed_of_running_maps_replaces_what_is_kept_and_sets_it_aside() {
+        let directory = directory("running");
+        load_or_create(&directory).expect("made");
+        save(&directory, [1, 2]).expect("kept");
+        assert_eq!((load_or_create(&directory).expect("read"), aside(&directory).len()), ([1, 2], 1));
+        save(&directory, [1, 2]).expect("kept already");
+        assert_eq!(aside(&directory).len(), 1);
         fs::remove_dir_all(&directory).expect("removed");
     }
 }

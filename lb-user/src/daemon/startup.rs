@@ -98,7 +98,10 @@ async fn bring_up(
     let seed = match found {
         Found::Nothing => seed::load_or_create(&state)?,
         Found::Complete(meta) => {
-            seed::save(&state, meta.seed)?;
+            // The maps have it: a full disk or a broken directory is no reason to leave them without a daemon.
+            if let Err(error) = seed::save(&state, meta.seed) {
+                tracing::warn!(error = %format!("{error:#}"), "the hash seed of the running maps is not kept");
+            }
             meta.seed
         }
     };

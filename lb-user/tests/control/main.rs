@@ -2,5 +2,6 @@
 
 mod api;
 mod cli;
+mod fuzz;
 mod samples;
 mod stand_in;

@@ -131,7 +131,7 @@ async fn actor(mut commands: mpsc::Receiver<Command>, heard: Arc<Mutex<Vec<Strin
     }
 }
 
-fn answer(command: Command) {
+pub(crate) fn answer(command: Command) {
     // A client that went away is no failure of the daemon.
     match command {
         Command::Status(answer) => drop(answer.send(Ok(status()))),

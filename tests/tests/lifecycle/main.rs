@@ -2,6 +2,7 @@
 //! commands say about it.
 
 mod adoption;
+mod bad_input;
 mod change;
 mod conflict;
 mod fixture;

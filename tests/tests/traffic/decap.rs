@@ -1,6 +1,7 @@
 //! The decapsulator on a backend: whom it trusts and for what.
 
 use anyhow::{Context, Result, ensure};
+use aya::maps::MapData;
 use fairlead_tests::lab::{Decap, Fairlead, Host, Lab, Peer, binary, http, udp, wait_until};
 use fairlead_tests::packets::Client;
 use fairlead_tests::packets::wire::{self, Ip4};
@@ -209,5 +210,31 @@ fn decapsulator_in_generic_mode_says_so_and_works() -> Result<()> {
         ensure_served_by(&visit(&lab, vip(v6, 0), 40)?, &lab.backends)?;
         ensure_served_by(&census(&ask_all(&asking(&lab, vip(v6, 0), 40)?, "who")?), &lab.backends)?;
     }
+    Ok(())
+}
+
+#[test]
+fn pins_that_are_no_maps_of_ours_are_refused_and_the_program_goes_on() -> Result<()> {
+    let tunnel = Tunnel::new()?;
+    let (vip, balancer) = (tunnel.lab.vips[0].0.into(), own(&tunnel.lab.balancers[0], false));
+    let decap = attach(&tunnel, &[vip], &[balancer.to_string()])?;
+    let folder = tunnel.lab.pin_folder(&tunnel.host().role)?.join("decap");
+    let inner = std::fs::read_dir(&folder)?.next().context("no pins")??.path();
+    let (pin, other) = (inner.join("DECAP_VIPS4"), inner.join("DECAP_VIPS6"));
+    std::fs::remove_file(&pin)?;
+    MapData::from_pin(&other)?.pin(&pin)?;
+    for said in [decap.status().map(drop), attach(&tunnel, &[vip], &[balancer.to_string()]).map(drop)] {
+        let said = said.err().context("a pin of another kind was taken")?.to_string();
+        ensure!(said.contains("DECAP_VIPS4 is no map of this fairlead"), "{said}");
+        ensure!(said.contains("decap detach --dev eth0"), "no remedy: {said}");
+    }
+    let socket = tunnel.socket(vip)?;
+    tunnel.send(balancer, &socket, "still here")?;
+    ensure!(heard(&socket)?.contains("still here"), "the program no longer works");
+    // The remedy works.
+    decap.detach()?;
+    attach(&tunnel, &[vip], &[balancer.to_string()])?;
+    tunnel.send(balancer, &socket, "and again")?;
+    ensure!(heard(&socket)?.contains("and again"), "the new program does not work");
     Ok(())
 }
