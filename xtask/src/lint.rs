@@ -17,6 +17,8 @@ pub(crate) fn run_all() -> Result<bool> {
         // The BPF binary itself has no host target; everything but its entry points is in the library.
         cargo_with(&["clippy", "--quiet", "-p", "lb-ebpf", "--lib", "--", "-D", "warnings"]),
         docs,
+        // The fuzz targets are a workspace of their own: a dependency added here must be locked there too.
+        cargo_with(&["fetch", "--quiet", "--locked", "--manifest-path", "fuzz/Cargo.toml"]),
     ];
     if find_program("cargo-deny").is_some() {
         checks.push(cargo_with(&["deny", "--log-level", "error", "check"]));
