@@ -113,7 +113,7 @@ fn invalid_and_unknown_changes_change_neither_file_nor_maps() -> Result<()> {
         (format!("backend add lines {own}"), 3, vec!["balancer's own address"]),
         (format!("backend add lines {}", stage.vip()), 3, vec!["is the VIP of"]),
         ("backend add lines 203.0.113.9".to_owned(), 3, vec!["no route"]),
-        ("backend add lines fd20::22:1".to_owned(), 3, vec!["IPv6 backend behind an IPv4 VIP"]),
+        ("backend add lines fd20::22:1".to_owned(), 3, vec!["IPv4 VIP to an IPv6 address", "\"ipip\""]),
         (format!("backend add lines {first}"), 5, vec![first.as_str(), "already"]),
         (format!("backend add line {third}"), 1, vec!["no service \"line\"", "lines"]),
         (format!("backend remove lines {third}"), 1, vec![third.as_str(), &known]),
