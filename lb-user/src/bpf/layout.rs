@@ -10,7 +10,7 @@ use lb_common::packet::Tuple;
 use lb_common::service::{ServiceKey4, ServiceKey6, VipRow};
 use lb_core::config::Limits;
 
-/// Sizes of all maps, fixed when they are created, and what else [limits] say, fixed when the program is loaded.
+/// Sizes of all maps, fixed when they are created, and what else `[limits]` says, fixed when the program is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Services, and VIPs.
