@@ -27,7 +27,7 @@ pub struct SlotCounter {
 const _: () = assert!(size_of::<SlotCounter>() == 32);
 
 counted! {
-    /// Something that happened to a flow beside the packet's outcome. The numbers are part of the map layout.
+    /// Something that happened to a flow or frame beside the packet's outcome. The numbers are part of the map layout.
     Event {
         /// A flow was stored in the flow table.
         Stored = 0, "flow_stored";
@@ -45,6 +45,10 @@ counted! {
         Guarded = 6, "flow_guarded";
         /// A flow that would have made room for a new one is known to its entry alone, and kept; the new one went unstored.
         ExceptionKept = 7, "flow_exception_kept";
+        /// A redirected frame was refused by the kernel: the interface is down, or too small for the frame.
+        RedirectRefused = 8, "redirect_refused";
+        /// A redirected frame was not taken by the driver of the interface: its queue is full, or the far end is not ready.
+        RedirectLost = 9, "redirect_lost";
     }
 }
 

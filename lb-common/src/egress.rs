@@ -1,4 +1,4 @@
-//! An interface as the data plane sees it.
+//! An interface as the data plane sees it, and what becomes of frames behind the program's back.
 
 use core::mem::size_of;
 
@@ -27,3 +27,39 @@ impl EgressRow {
         ifindex & (MAX_EGRESS - 1)
     }
 }
+
+/// One row of the FAULTS map, beside the EGRESS row of the same interface: frames that were redirected to it and did not
+/// leave by it. The program can't know: it has answered "redirect" by then. Tracepoints of the kernel tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct EgressFaults {
+    /// Frames that the kernel did not even hand to the driver: interface down, frame too long for it, driver unable.
+    pub refused: u64,
+    /// Frames that the driver did not take: its queue is full, or the far end of a veth pair has no XDP program.
+    pub lost: u64,
+    /// The last error of the kernel as a positive errno; 0: none yet.
+    pub last_error: u64,
+    /// Zero.
+    pub reserved: u64,
+}
+
+const _: () = assert!(size_of::<EgressFaults>() == 32);
+
+/// What the programs on the tracepoints must know, in the one row of WATCH. Offsets of the kernel's structures differ
+/// from build to build; user space reads them from the kernel's type information.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct WatchRow {
+    /// The kernel's number of the DEVICES map.
+    pub devices: u32,
+    /// Offset of the index in a `net_device`.
+    pub ifindex_at: u32,
+    /// Offset of the pointer to the namespace in a `net_device`.
+    pub net_at: u32,
+    /// Offset of the cookie in a `net`.
+    pub cookie_at: u32,
+    /// Cookie of the network namespace that the interfaces are in (Linux 5.14).
+    pub cookie: u64,
+}
+
+const _: () = assert!(size_of::<WatchRow>() == 24);

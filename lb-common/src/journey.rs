@@ -9,7 +9,7 @@ use crate::egress::EgressRow;
 use crate::packet::{Family, Packet, Payload, Reach, ethertype, parse_link, parse_network, protocol};
 use crate::pick::{Service, Signals};
 use crate::reason::{DropReason, Outcome, Verdict};
-use crate::rewrite::{Choice, rewrite};
+use crate::rewrite::{Choice, rewrite, untag};
 use crate::service::{ServiceKey4, ServiceKey6, ServiceWord, VipRow};
 use crate::world::World;
 
@@ -40,7 +40,7 @@ fn travel<W: World>(world: &W) -> Result<Verdict, DropReason> {
     if let Some(signals) = signals
         && let Some(service) = classify(world, &packet)
     {
-        return steer(world, own, &packet, signals, service);
+        return steer(world, own, &mut packet, signals, service);
     }
     match vip(world, &packet) {
         Some(row) => local(world, own, &packet, row, signals.is_some()),
@@ -120,7 +120,7 @@ fn vip<W: World>(world: &W, packet: &Packet) -> Option<VipRow> {
 fn steer<W: World>(
     world: &W,
     own: &EgressRow,
-    packet: &Packet,
+    packet: &mut Packet,
     signals: Signals,
     service: Service,
 ) -> Result<Verdict, DropReason> {
@@ -137,23 +137,62 @@ fn steer<W: World>(
     if choice.word.mac_bits() == 0 {
         return Err(DropReason::NoNeighbour);
     }
-    if u32::from(choice.word.egress()) != EgressRow::position(own.ifindex) {
-        return Err(DropReason::OtherInterface);
-    }
-    if let Some(fits) = size_that_fits(packet, &choice, own) {
+    let way = way_out(world, own, &choice)?;
+    if let Some(fits) = size_that_fits(packet, &choice, way) {
         return answer::too_big(world, own, packet, fits);
     }
-    rewrite(world, packet, &choice, own)?;
+    let verdict = match way {
+        Way::Back(own) => {
+            rewrite(world, packet, &choice, own)?;
+            Verdict::Forward
+        }
+        Way::Through(egress) => {
+            untag(world, packet)?;
+            rewrite(world, packet, &choice, egress)?;
+            if !world.redirect(EgressRow::position(egress.ifindex)) {
+                return Err(DropReason::NoEgress);
+            }
+            Verdict::Redirect
+        }
+    };
     world.count_slot(slot, packet.bytes, picked.is_new_flow());
-    Ok(Verdict::Forward)
+    Ok(verdict)
 }
 
-/// The largest packet that could be encapsulated, if this one is larger.
+/// The interface that leads to a backend.
+#[derive(Clone, Copy)]
+enum Way<'w> {
+    /// The one that the frame came in by.
+    Back(&'w EgressRow),
+    /// Another one.
+    Through(&'w EgressRow),
+}
+
 #[inline(always)]
-fn size_that_fits(packet: &Packet, choice: &Choice<'_>, egress: &EgressRow) -> Option<u32> {
+fn way_out<'w, W: World>(
+    world: &'w W,
+    own: &'w EgressRow,
+    choice: &Choice<'_>,
+) -> Result<Way<'w>, DropReason> {
+    let position = u32::from(choice.word.egress());
+    if position == EgressRow::position(own.ifindex) {
+        return Ok(Way::Back(own));
+    }
+    let egress = world.egress(position).filter(|row| row.ifindex != 0).ok_or(DropReason::NoEgress)?;
+    Ok(Way::Through(egress))
+}
+
+/// The largest packet that could be sent this way, if this one is larger. What goes back as it is came in by the same
+/// interface, and fits.
+#[inline(always)]
+fn size_that_fits(packet: &Packet, choice: &Choice<'_>, way: Way<'_>) -> Option<u32> {
     let overhead = Encapsulation::from_bits(choice.row.encapsulation)?.overhead() as u32;
+    let egress = match way {
+        Way::Back(_) if overhead == 0 => return None,
+        Way::Back(egress) | Way::Through(egress) => egress,
+    };
     let fits = egress.mtu.saturating_sub(overhead);
-    (overhead != 0 && packet.bytes as u32 > fits).then_some(fits)
+    (packet.bytes as u32 > fits).then_some(fits)
 }
 
 /// A packet to a VIP that belongs to no service.

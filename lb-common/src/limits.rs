@@ -1,7 +1,7 @@
 //! Every bound of the data plane by name, with its reason.
 
 /// Version of all map layouts together. A daemon refuses pins that carry another one.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// VLAN tags looked through: 802.1ad allows an outer and an inner one.
 pub const MAX_VLAN_TAGS: usize = 2;

@@ -13,8 +13,10 @@ counted! {
         AnswerNd = 3, "answered_nd";
         /// An ICMP or ICMPv6 echo request to a VIP, answered.
         AnswerEcho = 4, "answered_echo";
-        /// Too big for the egress once encapsulated; the sender was told the size that fits.
+        /// Too big for the interface to the backend as it would be sent; the sender was told the size that fits.
         AnswerTooBig = 5, "answered_too_big";
+        /// Steered to a backend behind another interface, and handed to that.
+        Redirect = 6, "redirected";
         /// Addressed to another station's MAC: the kernel's, which ignores it.
         PassOtherMac = 8, "passed_other_mac";
         /// Neither ARP, IPv4 nor IPv6, or a header is cut short: the kernel's.
@@ -55,11 +57,11 @@ counted! {
         NoBackend = 28, "no_backend";
         /// The backend's next hop has not answered ARP or neighbour discovery yet.
         NoNeighbour = 29, "no_neighbour";
-        /// The backend is behind another interface than the packet came in by: not supported yet.
-        OtherInterface = 30, "other_interface";
+        /// The backend is behind an interface that is not configured, or is gone.
+        NoEgress = 30, "no_egress";
         /// The frame has no room for the outer header.
         NoHeadroom = 31, "no_headroom";
-        /// Too big for the egress once encapsulated, and its sender could not be told, or not be asked for less (IPv6, 1,280 bytes).
+        /// Too big for the interface to the backend as it would be sent, and its sender could not be told, or not be asked for less (IPv6, 1,280 bytes).
         TooBig = 32, "too_big";
         /// Sent by the balancer itself or a peer that shares its MAC: forwarding it again would loop.
         OwnSource = 33, "own_source";
@@ -96,6 +98,7 @@ impl Outcome {
     #[must_use]
     pub const fn action(self) -> Action {
         match self {
+            Self::Verdict(Verdict::Redirect) => Action::Redirect,
             Self::Verdict(verdict) if (verdict as u8) < (Verdict::PassOtherMac as u8) => Action::Transmit,
             Self::Verdict(_) => Action::Pass,
             Self::Drop(_) => Action::Drop,
@@ -118,6 +121,8 @@ impl From<Result<Verdict, DropReason>> for Outcome {
 pub enum Action {
     /// Sent out by the interface it came in by.
     Transmit,
+    /// Sent out by the interface that was chosen for it.
+    Redirect,
     /// Handed to the kernel, unchanged.
     Pass,
     /// Dropped.
@@ -145,6 +150,7 @@ mod tests {
     fn only_what_was_rewritten_is_transmitted() {
         assert_eq!(Outcome::Verdict(Verdict::Forward).action(), Action::Transmit);
         assert_eq!(Outcome::Verdict(Verdict::AnswerTooBig).action(), Action::Transmit);
+        assert_eq!(Outcome::Verdict(Verdict::Redirect).action(), Action::Redirect);
         assert_eq!(Outcome::Verdict(Verdict::PassOtherMac).action(), Action::Pass);
         assert_eq!(Outcome::Drop(DropReason::Fragment).action(), Action::Drop);
     }

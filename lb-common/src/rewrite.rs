@@ -78,6 +78,24 @@ pub fn rewrite<P: PacketEdit>(
     if written { Ok(()) } else { Err(DropReason::NoHeadroom) }
 }
 
+/// Takes the VLAN tags off: they belong to the segment that the frame came from, and the kernel's route to the backend
+/// names an interface without tags.
+///
+/// # Errors
+/// [`DropReason::Malformed`] if the frame could not be written; it must then be dropped.
+#[inline(always)]
+pub fn untag<P: PacketEdit>(frame: &P, packet: &mut Packet) -> Result<(), DropReason> {
+    let tags = packet.network.wrapping_sub(ETHERNET_BYTES);
+    if tags == 0 {
+        return Ok(());
+    }
+    packet.network = ETHERNET_BYTES;
+    // Both addresses are written anew for each frame that is sent on.
+    let written =
+        frame.shrink_head(tags) && frame.store(ETHERNET_BYTES.wrapping_sub(2), packet.link.ethertype);
+    if written { Ok(()) } else { Err(DropReason::Malformed) }
+}
+
 /// Makes room for an outer header; the VLAN tags move to the front with the link header.
 #[inline(always)]
 fn grow<P: PacketEdit>(frame: &P, packet: &Packet, bytes: usize) -> Result<(), DropReason> {

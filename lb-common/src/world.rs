@@ -70,6 +70,9 @@ pub trait World: PacketEdit {
     /// Picks the backend: [`crate::pick::pick`], which the BPF program calls as a function of its own, since the verifier
     /// then looks at it once and not for each shape of packet.
     fn pick(&self, tuple: &Tuple, signals: Signals, service: Service) -> Pick;
+    /// Has the frame leave by the interface of this egress row, if the program ends with
+    /// [`Action::Redirect`](crate::reason::Action::Redirect); `false` if there is no such interface.
+    fn redirect(&self, position: u32) -> bool;
     /// Adds one packet to an outcome.
     fn count(&self, outcome: Outcome);
     /// Adds a packet, and a flow if it is the first of one, to a slot.

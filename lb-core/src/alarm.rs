@@ -1,10 +1,10 @@
-//! Alarms about the flow table: what enters one, and what it takes to leave it again, so that a value at the threshold
+//! Alarms about the data path: what enters one, and what it takes to leave it again, so that a value at the threshold
 //! does not enter and leave all the time.
 
 use std::time::Duration;
 
-/// New flows must have been within the rate for this long until a flood is over.
-pub const FLOOD_CALM: Duration = Duration::from_secs(10);
+/// How long nothing must have been counted until it is over.
+pub const CALM: Duration = Duration::from_secs(10);
 
 /// The flow table is too full: above half of its entries flows begin to find no place. Left below 45 %.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,60 +43,60 @@ impl LoadAlarm {
     }
 }
 
-/// New flows come faster than they may be stored. Entered with the first that was not stored for that, left after
-/// [`FLOOD_CALM`] without another.
+/// Something happens that should not, as a counter tells that only grows: new flows come faster than they may be stored,
+/// redirected frames are lost. Entered with the first time, left after [`CALM`] without another.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct FloodAlarm {
+pub struct GrowthAlarm {
     counted: Option<u64>,
-    flood: Option<Flood>,
+    growth: Option<Growth>,
 }
 
-/// A flood, from its first flow that was not stored to the last one so far.
+/// A time of growth, from the first to the last so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flood {
+pub struct Growth {
     /// When it was first seen.
     pub since: Duration,
     /// When it was last seen.
     pub last: Duration,
-    /// Flows that were not stored.
-    pub flows: u64,
+    /// How much was counted in it.
+    pub count: u64,
 }
 
-/// A flood began or ended.
+/// A time of growth began or ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FloodChange {
+pub enum GrowthChange {
     /// It has begun.
-    Entered(Flood),
+    Entered(Growth),
     /// It is over.
-    Left(Flood),
+    Left(Growth),
 }
 
-impl FloodAlarm {
-    /// The flood that goes on, if one does.
+impl GrowthAlarm {
+    /// The growth that goes on, if one does.
     #[must_use]
-    pub const fn flood(&self) -> Option<Flood> {
-        self.flood
+    pub const fn growth(&self) -> Option<Growth> {
+        self.growth
     }
 
-    /// Takes note of the counter of flows that the guard kept out. What it says first belongs to the past.
-    pub fn observe(&mut self, now: Duration, guarded: u64) -> Option<FloodChange> {
-        let more = guarded.wrapping_sub(self.counted.unwrap_or(guarded));
-        self.counted = Some(guarded);
-        match &mut self.flood {
+    /// Takes note of the counter. What it says first belongs to the past.
+    pub fn observe(&mut self, now: Duration, counter: u64) -> Option<GrowthChange> {
+        let more = counter.wrapping_sub(self.counted.unwrap_or(counter));
+        self.counted = Some(counter);
+        match &mut self.growth {
             None if more > 0 => {
-                let flood = Flood { since: now, last: now, flows: more };
-                self.flood = Some(flood);
-                Some(FloodChange::Entered(flood))
+                let growth = Growth { since: now, last: now, count: more };
+                self.growth = Some(growth);
+                Some(GrowthChange::Entered(growth))
             }
-            Some(flood) if more > 0 => {
-                flood.last = now;
-                flood.flows = flood.flows.saturating_add(more);
+            Some(growth) if more > 0 => {
+                growth.last = now;
+                growth.count = growth.count.saturating_add(more);
                 None
             }
-            Some(flood) if now.saturating_sub(flood.last) >= FLOOD_CALM => {
-                let flood = *flood;
-                self.flood = None;
-                Some(FloodChange::Left(flood))
+            Some(growth) if now.saturating_sub(growth.last) >= CALM => {
+                let growth = *growth;
+                self.growth = None;
+                Some(GrowthChange::Left(growth))
             }
             _ => None,
         }
@@ -128,29 +128,29 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_begins_with_the_first_flow_kept_out_and_ends_after_calm() {
-        let mut alarm = FloodAlarm::default();
+    fn growth_begins_with_the_first_time_and_ends_after_calm() {
+        let mut alarm = GrowthAlarm::default();
         assert_eq!(alarm.observe(at(0), 0), None);
-        let begun = Flood { since: at(1), last: at(1), flows: 7 };
-        assert_eq!(alarm.observe(at(1), 7), Some(FloodChange::Entered(begun)));
+        let begun = Growth { since: at(1), last: at(1), count: 7 };
+        assert_eq!(alarm.observe(at(1), 7), Some(GrowthChange::Entered(begun)));
         assert_eq!(alarm.observe(at(2), 10), None);
         assert_eq!(alarm.observe(at(11), 10), None, "nine seconds of calm");
         assert_eq!(alarm.observe(at(11), 11), None, "and on it goes");
         assert_eq!(alarm.observe(at(20), 11), None);
-        let ended = Flood { since: at(1), last: at(11), flows: 11 };
-        assert_eq!(alarm.observe(at(21), 11), Some(FloodChange::Left(ended)));
-        assert_eq!(alarm.flood(), None);
-        assert!(matches!(alarm.observe(at(22), 12), Some(FloodChange::Entered(Flood { flows: 1, .. }))));
+        let ended = Growth { since: at(1), last: at(11), count: 11 };
+        assert_eq!(alarm.observe(at(21), 11), Some(GrowthChange::Left(ended)));
+        assert_eq!(alarm.growth(), None);
+        assert!(matches!(alarm.observe(at(22), 12), Some(GrowthChange::Entered(Growth { count: 1, .. }))));
     }
 
     #[test]
-    fn what_an_earlier_daemon_saw_is_no_flood_of_this_one() {
-        let mut alarm = FloodAlarm::default();
+    fn what_an_earlier_daemon_saw_is_no_growth_of_this_one() {
+        let mut alarm = GrowthAlarm::default();
         assert_eq!(alarm.observe(at(0), 1_000_000), None);
         assert_eq!(alarm.observe(at(1), 1_000_000), None);
         assert!(matches!(
             alarm.observe(at(2), 1_000_001),
-            Some(FloodChange::Entered(Flood { flows: 1, .. }))
+            Some(GrowthChange::Entered(Growth { count: 1, .. }))
         ));
     }
 }

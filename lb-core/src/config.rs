@@ -14,7 +14,7 @@ mod walk;
 pub use host::{HostFacts, HostInterface, RouteFact, check_host};
 pub use model::{
     AdminState, AttachMode, Backend, Check, CheckKind, CheckTarget, Config, Interface, Limits, Metrics, Mode,
-    Protocol, Service, TableSize, Timeouts, UnknownPort, WhenAllDown,
+    Protocol, Role, Service, TableSize, Timeouts, UnknownPort, WhenAllDown,
 };
 pub use problem::Problem;
 pub use status::{BadStatusRanges, StatusRanges};

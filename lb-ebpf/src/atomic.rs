@@ -35,6 +35,31 @@ pub unsafe fn compare_exchange(place: *mut u64, old: u64, new: u64) -> bool {
     word.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
+/// Adds to the word at `place`, which other CPUs may add to at the same time.
+///
+/// # Safety
+/// As for [`compare_exchange`].
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+pub unsafe fn add_atomically(place: *mut u64, amount: u64) {
+    // SAFETY: the caller vouches for the place; the instruction touches nothing else.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({place} + 0) += {amount}", place = in(reg) place, amount = in(reg) amount);
+    }
+}
+
+/// The same on the host, so that the crate can be checked there.
+///
+/// # Safety
+/// `place` points to an aligned word that is valid for reads and writes.
+#[cfg(not(target_arch = "bpf"))]
+#[inline(always)]
+pub unsafe fn add_atomically(place: *mut u64, amount: u64) {
+    use core::sync::atomic::{AtomicU64, Ordering};
+    // SAFETY: the caller vouches for the place.
+    unsafe { AtomicU64::from_ptr(place) }.fetch_add(amount, Ordering::Relaxed);
+}
+
 /// The address behind a value of this type, calculated without letting the compiler know, so that it reads what the loader put there instead of what it
 /// compiled in, and leaves a comparison with the end of a frame in the form that the verifier recognises.
 ///

@@ -1,5 +1,6 @@
 //! The balancer's world on BPF maps.
 
+use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns,
 };
@@ -44,9 +45,9 @@ fn add(place: *mut u64, amount: u64) {
 }
 
 #[inline(always)]
-fn count_row(row: u32) {
+pub(crate) fn count_row(row: u32, amount: u64) {
     if let Some(place) = maps::COUNTERS.get_ptr_mut(cpu().wrapping_mul(COUNTERS_PER_CPU).wrapping_add(row)) {
-        add(place, 1);
+        add(place, amount);
     }
 }
 
@@ -163,7 +164,7 @@ impl Steering for Maps {
 
     #[inline(always)]
     fn note(&self, event: Event) {
-        count_row(event.row());
+        count_row(event.row(), 1);
     }
 }
 
@@ -231,8 +232,14 @@ impl World for Frame<'_> {
     }
 
     #[inline(always)]
+    fn redirect(&self, position: u32) -> bool {
+        // What the helper is to answer for a row without an interface: no action that the program ever ends with.
+        maps::DEVICES.redirect(position, u64::from(xdp_action::XDP_ABORTED)).is_ok()
+    }
+
+    #[inline(always)]
     fn count(&self, outcome: Outcome) {
-        count_row(outcome.row());
+        count_row(outcome.row(), 1);
     }
 
     #[inline(always)]

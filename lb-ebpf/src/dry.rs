@@ -228,6 +228,12 @@ impl World for DryFrame<'_> {
     }
 
     #[inline(always)]
+    fn redirect(&self, position: u32) -> bool {
+        // Nothing happens before the kernel acts on the program's answer, which for a dry run it does not.
+        self.0.redirect(position)
+    }
+
+    #[inline(always)]
     fn count(&self, outcome: Outcome) {
         tell(|row| row.outcome = outcome.row());
     }

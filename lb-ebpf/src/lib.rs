@@ -23,3 +23,4 @@ pub mod decapsulator;
 pub mod dry;
 pub mod frame;
 pub mod maps;
+pub mod watch;

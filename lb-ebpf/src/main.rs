@@ -3,14 +3,15 @@
 #![no_main]
 
 use aya_ebpf::bindings::xdp_action;
-use aya_ebpf::macros::xdp;
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::macros::{raw_tracepoint, xdp};
+use aya_ebpf::programs::{RawTracePointContext, XdpContext};
 use aya_log_ebpf::{debug, trace};
 use lb_common::decap::decapsulate;
 use lb_common::journey;
 use lb_common::reason::{Action, Outcome};
 use lb_ebpf::dry::DryFrame;
 use lb_ebpf::frame::Frame;
+use lb_ebpf::watch::{refused, transmitted};
 
 /// Steers packets for VIPs to backends.
 #[xdp(frags)]
@@ -36,6 +37,20 @@ pub(crate) fn fairlead_decap(context: XdpContext) -> u32 {
     action(decapsulate(&Frame::new(&context)).action())
 }
 
+/// Counts redirected frames that the kernel refused.
+#[raw_tracepoint(tracepoint = "xdp_redirect_err")]
+pub(crate) fn fairlead_refused(context: RawTracePointContext) -> i32 {
+    refused(&context);
+    0
+}
+
+/// Counts redirected frames that a driver did not take.
+#[raw_tracepoint(tracepoint = "xdp_devmap_xmit")]
+pub(crate) fn fairlead_lost(context: RawTracePointContext) -> i32 {
+    transmitted(&context);
+    0
+}
+
 /// Hands every frame to the kernel: the far end of a veth pair needs a program before the near end can transmit.
 #[xdp(frags)]
 pub(crate) fn fairlead_pass(_context: XdpContext) -> u32 {
@@ -46,6 +61,7 @@ pub(crate) fn fairlead_pass(_context: XdpContext) -> u32 {
 const fn action(action: Action) -> u32 {
     match action {
         Action::Transmit => xdp_action::XDP_TX,
+        Action::Redirect => xdp_action::XDP_REDIRECT,
         Action::Pass => xdp_action::XDP_PASS,
         Action::Drop => xdp_action::XDP_DROP,
     }

@@ -3,10 +3,10 @@
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie};
+use aya_ebpf::maps::{Array, DevMap, HashMap, LpmTrie};
 use lb_common::backend::BackendRow;
 use lb_common::counters::SlotCounter;
-use lb_common::egress::EgressRow;
+use lb_common::egress::{EgressFaults, EgressRow, WatchRow};
 use lb_common::hash::{HashKey, WORDS};
 use lb_common::limits::{MAX_EGRESS, TABLE_ENTRIES_PER_VALUE, WAYS};
 use lb_common::packet::Tuple;
@@ -48,6 +48,12 @@ pub static BACKENDS: Array<BackendRow> = Array::with_max_entries(1, BPF_F_MMAPAB
 /// Interfaces by index modulo its size.
 #[map]
 pub static EGRESS: Array<EgressRow> = Array::with_max_entries(MAX_EGRESS, BPF_F_MMAPABLE);
+/// The interfaces themselves by row of [`EGRESS`], for frames that leave by another one than they came in by.
+#[map]
+pub static DEVICES: DevMap = DevMap::with_max_entries(MAX_EGRESS, 0);
+/// What became of redirected frames, by row of [`EGRESS`].
+#[map]
+pub static FAULTS: Array<EgressFaults> = Array::with_max_entries(MAX_EGRESS, BPF_F_MMAPABLE);
 /// All Maglev tables.
 #[map]
 pub static MAGLEV: Array<[u16; TABLE_ENTRIES_PER_VALUE]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -66,6 +72,10 @@ pub static COUNTERS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Traffic of slots by CPU.
 #[map]
 pub static SLOT_COUNTERS: Array<SlotCounter> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// What the programs on tracepoints must know. Each load has its own.
+#[map]
+pub static WATCH: Array<WatchRow> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// What a dry run is asked and tells. Each load has its own.
 #[map]

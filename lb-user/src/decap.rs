@@ -56,8 +56,7 @@ fn attach_in(options: &AttachOptions, link: &Link, directory: &Path) -> Result<(
     program::load(&mut ebpf, program::DECAPSULATOR)?;
     // The lists before the link: from its first packet on the program must find them.
     fill(&mut ebpf, options)?;
-    let program = program::xdp(&mut ebpf, program::DECAPSULATOR)?;
-    Attached::new(program, link, options.mode, &directory.join("links"), true)?;
+    Attached::new(&mut ebpf, program::DECAPSULATOR, link, options.mode, &directory.join("links"), true)?;
     Ok(())
 }
 

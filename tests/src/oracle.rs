@@ -16,12 +16,13 @@ mod expected;
 mod forwarded;
 mod pool;
 
+use lb_common::egress::EgressRow;
 use lb_common::flow::FlowEntry;
 use lb_common::reason::Action;
 
 use crate::packets::Setup;
 use crate::packets::balancer::Change;
-use crate::packets::setup::LEASE_OVER;
+use crate::packets::setup::{INGRESS, LEASE_OVER};
 use asked::{Frame, Ip};
 use expected::Expected;
 use pool::{Key, Pool};
@@ -101,7 +102,7 @@ impl Oracle {
                 (Some(slot), _) => self.pool.went(key, slot, losses),
                 (
                     None,
-                    "answered_too_big" | "no_neighbour" | "other_interface" | "no_headroom" | "too_big"
+                    "answered_too_big" | "no_neighbour" | "no_egress" | "no_headroom" | "too_big"
                     | "no_backend" | "internal",
                 ) => {
                     self.pool.unseen(key);
@@ -133,6 +134,7 @@ impl Oracle {
                 Ok(None)
             }
             Action::Transmit => self.sent(frame, ip, done),
+            Action::Redirect => self.redirected(frame, ip, done).map(Some),
         }
     }
 
@@ -158,7 +160,7 @@ impl Oracle {
         let bytes = Ip::read(went.ethertype, went.content).map_or(0, |ip| ip.packet.len());
         holds!(bytes <= longest, "{bytes} octets go out where {longest} may");
         match (done.outcome, ip) {
-            ("forwarded", Ok(ip)) => self.forwarded(came, ip, &went).map(Some),
+            ("forwarded", Ok(ip)) => self.forwarded(came, ip, &went, row).map(Some),
             ("forwarded", Err(_)) => Err("forwarded what is no packet".to_owned()),
             ("answered_arp", _) => self.arp(came, &went).map(|()| None),
             ("answered_nd", Ok(ip)) => self.advertisement(came, ip, &went).map(|()| None),
@@ -166,6 +168,30 @@ impl Oracle {
             ("answered_too_big", Ok(ip)) => self.too_big(came, ip, &went).map(|()| None),
             _ => Err("sent, and for no reason that is known".to_owned()),
         }
+    }
+
+    /// What holds for every frame that leaves by another interface: it is a packet on its way to a backend.
+    fn redirected(
+        &self,
+        came: &Frame<'_>,
+        ip: Result<&Ip<'_>, &Option<std::net::IpAddr>>,
+        done: Done<'_>,
+    ) -> Result<u16, String> {
+        let went = Frame::read(done.frame)?;
+        let (Ok(ip), "redirected") = (ip, done.outcome) else {
+            return Err("leaves by another interface, and for no reason that is known".to_owned());
+        };
+        holds!(came.to == self.own(), "it was for another station");
+        let mac = |row: &&EgressRow| {
+            let [octets @ .., _, _] = row.mac_bits.to_le_bytes();
+            octets == went.from && row.ifindex != INGRESS
+        };
+        let Some(row) = self.pool.setup.egress.iter().find(mac) else {
+            return Err(format!("sent from {:02x?}, which no other interface has", went.from));
+        };
+        holds!(!self.pool.setup.gone.contains(&row.ifindex), "by an interface that is gone");
+        holds!(went.tags.is_empty(), "tags {:02x?} of the segment that it came from", went.tags);
+        self.forwarded(came, ip, &went, row)
     }
 
     fn own(&self) -> [u8; 6] {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use lb_common::maglev::Candidate;
 
-use super::model::{AdminState, Backend, Config, Mode, Protocol, Service};
+use super::model::{AdminState, Backend, Config, Mode, Protocol, Role, Service};
 use super::problem::{Notes, Problem};
 use crate::plan::populate;
 
@@ -38,6 +38,16 @@ fn interfaces(config: &Config, notes: &mut Notes) {
     if config.interfaces.is_empty() && notes.is_good("interface") {
         let remedy = "add [[interface]] with the name of the one on which packets for the VIPs arrive";
         notes.problem("interface", "there is no interface", remedy);
+    }
+    let roles = || (0..config.interfaces.len()).map(|i| format!("interface[{i}].role"));
+    if !config.interfaces.is_empty()
+        && config.interfaces.iter().all(|interface| interface.role == Role::Egress)
+        && roles().all(|key| notes.is_good(&key))
+    {
+        let reason = "every interface is for egress alone: packets for the VIPs arrive on none";
+        let remedy =
+            "leave `role` out for the one on which packets for the VIPs arrive, or write role = \"steer\"";
+        notes.problem("interface[0].role", reason, remedy);
     }
     let names = config
         .interfaces

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use toml_edit::Item;
 
-use super::model::{AdminState, AttachMode, CheckKind, Mode, Protocol, TableSize, UnknownPort, WhenAllDown};
+use super::model::{
+    AdminState, AttachMode, CheckKind, Mode, Protocol, Role, TableSize, UnknownPort, WhenAllDown,
+};
 use super::status::StatusRanges;
 use super::tables::{Complaint, suggestion};
 
@@ -203,6 +205,7 @@ macro_rules! word_readers {
 }
 
 word_readers! {
+    role -> Role,
     attach_mode -> AttachMode,
     protocol -> Protocol,
     mode -> Mode,

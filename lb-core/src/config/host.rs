@@ -122,7 +122,10 @@ fn check_route(
         return notes.problem(
             key,
             reason,
-            format!("add [[interface]] with name = \"{interface}\", or correct the route"),
+            format!(
+                "add [[interface]] with name = \"{interface}\" and role = \"egress\" (without the role if packets for the \
+                 VIPs arrive there too), or correct the route"
+            ),
         );
     }
     if let (Mode::L2, Some(gateway)) = (mode, route.gateway) {

@@ -12,7 +12,7 @@ use super::StatusRanges;
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Config {
-    /// Interfaces on which packets for the VIPs arrive. At least one.
+    /// Interfaces on which packets for the VIPs arrive, at least one, and those that only lead to backends.
     pub interfaces: Vec<Interface>,
     /// Sizes of the maps, fixed when the program is loaded.
     pub limits: Limits,
@@ -30,11 +30,13 @@ impl Config {
     }
 }
 
-/// An interface the program is attached to.
+/// An interface that frames come in by, or leave by.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Interface {
     /// Its name in the namespace of the daemon.
     pub name: String,
+    /// What it is for.
+    pub role: Role,
     /// How the program may be attached.
     pub mode: AttachMode,
 }
@@ -228,6 +230,16 @@ macro_rules! words {
             }
         }
     };
+}
+
+words! {
+    /// What an interface is for.
+    Role {
+        /// Packets for the VIPs arrive here, and backends may be behind it.
+        Steer = "steer",
+        /// It only leads to backends: frames are redirected to it, and what it receives is the kernel's.
+        Egress = "egress",
+    }
 }
 
 words! {

@@ -46,7 +46,10 @@ fn shortest_file_has_every_default() {
     let Checked { config, warnings } = parse(GOOD).expect("good");
     assert_eq!(warnings, []);
     assert_eq!(config.limits, Limits::default());
-    assert_eq!(config.interfaces, [Interface { name: "eth0".to_owned(), mode: AttachMode::Auto }]);
+    assert_eq!(
+        config.interfaces,
+        [Interface { name: "eth0".to_owned(), role: Role::Steer, mode: AttachMode::Auto }]
+    );
     let expected = Service {
         name: "web".to_owned(),
         vip: ip("192.0.2.1"),
@@ -99,6 +102,25 @@ fn reference_names_every_key_and_its_defaults_are_true() {
             .any(|line| line.starts_with(&format!("{key} = ")) || line.contains(&format!("{key}]")));
         assert!(named, "reference.toml does not name `{key}`");
     }
+}
+
+#[test]
+fn an_interface_has_a_role_and_one_at_least_steers() {
+    let two = GOOD.replace("[[service]]", "[[interface]]\nname = \"eth1\"\nrole = \"egress\"\n\n[[service]]");
+    let roles: Vec<Role> = parse(&two).expect("good").config.interfaces.iter().map(|one| one.role).collect();
+    assert_eq!(roles, [Role::Steer, Role::Egress]);
+    check(
+        "name = \"eth0\"",
+        "name = \"eth0\"\nrole = \"egress\"",
+        &[
+            "line 4: interface[0].role: every interface is for egress alone: packets for the VIPs arrive on none",
+        ],
+    );
+    check(
+        "name = \"eth0\"",
+        "name = \"eth0\"\nrole = \"exit\"",
+        &["line 4: interface[0].role: \"exit\" is not known here"],
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use toml_edit::{Document, Item};
 use super::convert::{self as read, duration, integer};
 use super::model::{
     AdminState, AttachMode, Backend, Check, CheckKind, Config, Interface, Limits, Metrics, Mode, Protocol,
-    Service, TableSize, Timeouts, UnknownPort, WhenAllDown,
+    Role, Service, TableSize, Timeouts, UnknownPort, WhenAllDown,
 };
 use super::problem::Notes;
 use super::tables::{Complaint, Section};
@@ -65,7 +65,7 @@ pub(super) fn walk(text: &str, notes: &mut Notes) -> Option<Config> {
 }
 
 const ROOT_KEYS: &[&str] = &["interface", "limits", "metrics", "service"];
-const INTERFACE_KEYS: &[&str] = &["name", "mode"];
+const INTERFACE_KEYS: &[&str] = &["name", "role", "mode"];
 const LIMITS_KEYS: &[&str] =
     &["services", "backends", "flows", "table_slots", "flow_tuples", "new_flows_per_second"];
 const METRICS_KEYS: &[&str] = &["listen"];
@@ -111,6 +111,7 @@ fn interface(section: &Section<'_>, notes: &mut Notes) -> Interface {
     let remedy = "name the interface on which packets for the VIPs arrive: name = \"eth0\"";
     Interface {
         name: section.required("name", String::new(), remedy, notes, read::interface_name),
+        role: section.optional("role", Role::Steer, notes, read::role),
         mode: section.optional("mode", AttachMode::Auto, notes, read::attach_mode),
     }
 }

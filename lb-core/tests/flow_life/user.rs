@@ -8,7 +8,7 @@ use lb_common::BackendWord;
 use lb_common::flow::TICK_SHIFT;
 use lb_core::config::{
     AdminState, AttachMode, Backend, Check, CheckKind, Config, Interface, Limits, Metrics, Mode, Protocol,
-    Service, TableSize, Timeouts, UnknownPort, WhenAllDown,
+    Role, Service, TableSize, Timeouts, UnknownPort, WhenAllDown,
 };
 use lb_core::health::Verdict;
 use lb_core::plan::{Actual, MapOp, NextHop, VerdictMap, diff, plan};
@@ -77,7 +77,8 @@ fn service(number: usize) -> Service {
 
 impl UserSpace {
     pub(crate) fn new() -> Self {
-        let interfaces = vec![Interface { name: "eth0".to_owned(), mode: AttachMode::Auto }];
+        let interfaces =
+            vec![Interface { name: "eth0".to_owned(), role: Role::Steer, mode: AttachMode::Auto }];
         let services = (0..SERVICES).map(service).collect();
         let mut user = Self {
             config: Config { interfaces, limits: limits(), metrics: Metrics::default(), services },

@@ -1,6 +1,6 @@
 //! Reading the words of configuration and health back from JSON, for the client.
 
-use lb_core::config::{AdminState, AttachMode, Mode, Protocol, WhenAllDown};
+use lb_core::config::{AdminState, AttachMode, Mode, Protocol, Role, WhenAllDown};
 use lb_core::health::Verdict;
 use serde::{Deserialize, Deserializer, de};
 
@@ -21,6 +21,7 @@ words! {
     attach_mode -> AttachMode,
     mode -> Mode,
     protocol -> Protocol,
+    role -> Role,
     when_all_down -> WhenAllDown,
 }
 

@@ -4,7 +4,7 @@
 use aya::maps::MapType;
 use lb_common::backend::BackendRow;
 use lb_common::counters::{COUNTERS_PER_CPU, SlotCounter};
-use lb_common::egress::EgressRow;
+use lb_common::egress::{EgressFaults, EgressRow};
 use lb_common::limits::{ABI_VERSION, MAX_EGRESS, MAX_SLOTS, REGION_UNIT, TABLE_ENTRIES_PER_VALUE, WAYS};
 use lb_common::packet::Tuple;
 use lb_common::service::{ServiceKey4, ServiceKey6, VipRow};
@@ -85,7 +85,7 @@ impl Layout {
 
     /// All maps of the balancer program.
     #[must_use]
-    pub fn shapes(&self) -> [Shape; 15] {
+    pub fn shapes(&self) -> [Shape; 17] {
         let hash = |name, key, value| Shape { name, kind: MapType::Hash, key, value, entries: self.services };
         let array = |name, value, entries| Shape { name, kind: MapType::Array, key: 4, value, entries };
         let tuples = if self.flow_tuples { self.buckets.saturating_mul(WAYS as u32) } else { 1 };
@@ -98,6 +98,9 @@ impl Layout {
             array("LEASES", 8, self.services.saturating_add(1)),
             array("BACKENDS", bytes_of::<BackendRow>(), self.slots),
             array("EGRESS", bytes_of::<EgressRow>(), MAX_EGRESS),
+            // Index of the interface, and a program that could run there (Linux 5.8).
+            Shape { name: "DEVICES", kind: MapType::DevMap, key: 4, value: 8, entries: MAX_EGRESS },
+            array("FAULTS", bytes_of::<EgressFaults>(), MAX_EGRESS),
             array(
                 "MAGLEV",
                 bytes_of::<[u16; TABLE_ENTRIES_PER_VALUE]>(),

@@ -1,15 +1,17 @@
-//! Attaching the program to interfaces: native mode if the driver can, generic mode else, links pinned so that they
+//! Attaching programs to interfaces: native mode if the driver can, generic mode else, links pinned so that they
 //! outlive the daemon.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{ProgramError, Xdp};
 use lb_core::config::AttachMode;
 
+use super::program;
 use crate::api::ApiError;
 use crate::net::Link;
 
@@ -22,6 +24,8 @@ pub struct Attached {
     pub native: bool,
     /// Why it is not native, if it is not.
     pub note: Option<String>,
+    /// Name of the program.
+    pub program: &'static str,
     hold: Hold,
 }
 
@@ -34,22 +38,31 @@ enum Hold {
 }
 
 impl Attached {
-    /// Attaches `program` to `interface`, or takes over the link pinned below `pins`.
+    /// Attaches the loaded program `name` to `interface`, or takes over the link pinned below `pins`.
     ///
     /// `pin`: whether a new link is pinned at once.
     ///
     /// # Errors
     /// A foreign program on the interface is a conflict. With [`AttachMode::Native`] a driver that can't is an error.
     pub fn new(
-        program: &mut Xdp,
+        ebpf: &mut Ebpf,
+        name: &'static str,
         interface: &Link,
         mode: AttachMode,
         pins: &Path,
         pin: bool,
     ) -> Result<Self> {
+        let program = program::xdp(ebpf, name)?;
         let path = pins.join(interface.index.to_string());
-        if let Some(adopted) = Self::adopt(program, interface, mode, &path)? {
-            return Ok(adopted);
+        if let Some(native) = adopt(program, interface, mode, &path)? {
+            let note = (!native).then(|| "taken over in generic mode".to_owned());
+            return Ok(Self {
+                ifindex: interface.index,
+                native,
+                note,
+                program: name,
+                hold: Hold::Pinned(path),
+            });
         }
         if let Some(xdp) = &interface.xdp {
             bail!(ApiError::conflict(
@@ -67,48 +80,31 @@ impl Attached {
         }
         let (link, native, note) = climb_down(program, interface, mode)?;
         let hold = Hold::Process(link);
-        let mut attached = Self { ifindex: interface.index, native, note, hold };
+        let mut attached = Self { ifindex: interface.index, native, note, program: name, hold };
         if pin {
             attached.pin(pins)?;
         }
         Ok(attached)
     }
 
-    fn adopt(program: &mut Xdp, interface: &Link, mode: AttachMode, path: &Path) -> Result<Option<Self>> {
-        if !path.exists() {
-            return Ok(None);
-        }
-        let pinned = PinnedLink::from_pin(path).with_context(|| format!("cannot open {}", path.display()))?;
-        let link = FdLink::from(pinned);
-        let alive = interface
-            .xdp
-            .as_ref()
-            .is_some_and(|xdp| link.info().is_ok_and(|info| info.program_id() == xdp.program_id));
-        let native = interface.xdp.as_ref().is_some_and(|xdp| xdp.native);
-        if alive && mode == AttachMode::Native && !native {
+    /// Puts the loaded program `name` in the place of the one that is attached, between two packets.
+    ///
+    /// # Errors
+    /// If the kernel refuses, and during a trial; the program that is attached stays.
+    pub fn turn(&mut self, ebpf: &mut Ebpf, name: &'static str) -> Result<()> {
+        let program = program::xdp(ebpf, name)?;
+        let Hold::Pinned(path) = &self.hold else {
             bail!(ApiError::conflict(
-                format!(
-                    "interface {} forwards in generic mode since an earlier start, and mode = \"native\" is demanded now",
-                    interface.name
-                ),
-                "set mode = \"auto\" to take it over as it is, or end forwarding with `fairlead stop --detach` and start anew",
+                "the role of an attached interface cannot change during a trial",
+                "end the trial with `fairlead confirm`, then reload",
             ));
-        }
-        if !alive {
-            tracing::warn!(interface = %interface.name, "the pinned link no longer fits the interface; attaching anew");
-            unpin(path).with_context(|| format!("cannot remove {}", path.display()))?;
-            return Ok(None);
-        }
-        let link = XdpLink::try_from(link)
-            .map_err(|error| anyhow!("{} is no link of an XDP program: {error}", path.display()))?;
-        let replaced = program.attach_to_link(link);
-        // Not left with the program object, which would hold on to the link beyond its pin.
-        replaced
-            .and_then(|id| program.take_link(id))
-            .map(drop)
-            .with_context(|| format!("cannot replace the program on interface {}", interface.name))?;
-        let note = (!native).then(|| "taken over in generic mode".to_owned());
-        Ok(Some(Self { ifindex: interface.index, native, note, hold: Hold::Pinned(path.to_owned()) }))
+        };
+        PinnedLink::from_pin(path)
+            .map_err(anyhow::Error::from)
+            .and_then(|pinned| replace(program, FdLink::from(pinned)))
+            .with_context(|| format!("cannot replace the program of {}", path.display()))?;
+        self.program = name;
+        Ok(())
     }
 
     /// Kernel's id of the program that the link runs, if it can be read.
@@ -171,6 +167,48 @@ pub fn unpin(path: &Path) -> io::Result<()> {
         Ok(link) => link.unpin().map(drop),
         Err(_) => std::fs::remove_file(path),
     }
+}
+
+/// Has a link that an earlier process pinned run `program`, and says whether the driver does; `None` if there is none that
+/// is alive.
+fn adopt(program: &mut Xdp, interface: &Link, mode: AttachMode, path: &Path) -> Result<Option<bool>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let pinned = PinnedLink::from_pin(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let link = FdLink::from(pinned);
+    let alive = interface
+        .xdp
+        .as_ref()
+        .is_some_and(|xdp| link.info().is_ok_and(|info| info.program_id() == xdp.program_id));
+    let native = interface.xdp.as_ref().is_some_and(|xdp| xdp.native);
+    if alive && mode == AttachMode::Native && !native {
+        bail!(ApiError::conflict(
+            format!(
+                "interface {} forwards in generic mode since an earlier start, and mode = \"native\" is demanded now",
+                interface.name
+            ),
+            "set mode = \"auto\" to take it over as it is, or end forwarding with `fairlead stop --detach` and start anew",
+        ));
+    }
+    if !alive {
+        tracing::warn!(interface = %interface.name, "the pinned link no longer fits the interface; attaching anew");
+        unpin(path).with_context(|| format!("cannot remove {}", path.display()))?;
+        return Ok(None);
+    }
+    replace(program, link)
+        .with_context(|| format!("cannot replace the program on interface {}", interface.name))?;
+    Ok(Some(native))
+}
+
+/// Has a pinned link run `program` instead of what it runs.
+fn replace(program: &mut Xdp, link: FdLink) -> Result<()> {
+    let link =
+        XdpLink::try_from(link).map_err(|error| anyhow!("the pin is no link of an XDP program: {error}"))?;
+    let id = program.attach_to_link(link)?;
+    // Not left with the program object, which would hold on to the link beyond its pin.
+    program.take_link(id).map(drop)?;
+    Ok(())
 }
 
 /// Native mode, and if the driver can't, generic mode with the reason, unless native was demanded.

@@ -29,6 +29,10 @@ unsafe impl Row for [u16; 32] {}
 // SAFETY: as above.
 unsafe impl Row for lb_common::egress::EgressRow {}
 // SAFETY: as above.
+unsafe impl Row for lb_common::egress::EgressFaults {}
+// SAFETY: as above.
+unsafe impl Row for lb_common::egress::WatchRow {}
+// SAFETY: as above.
 unsafe impl Row for lb_common::counters::SlotCounter {}
 // SAFETY: as above; the atomic word has the layout of a u64.
 unsafe impl Row for lb_common::backend::BackendRow {}

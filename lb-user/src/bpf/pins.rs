@@ -53,7 +53,7 @@ impl Pins {
         make_sure_of_bpffs(pin_dir)?;
         let root = pin_dir.join(instance);
         let lock = take_lock(&root, instance)?;
-        for directory in [root.join("maps"), root.join("links")] {
+        for directory in [root.join("maps"), root.join("links"), root.join("watch")] {
             make_directory(&directory)?;
         }
         Ok(Self { root, instance: instance.to_owned(), _lock: lock })
@@ -69,6 +69,12 @@ impl Pins {
     #[must_use]
     pub fn links(&self) -> PathBuf {
         self.root.join("links")
+    }
+
+    /// Directory of the pins of links to tracepoints, which forward nothing.
+    #[must_use]
+    pub fn watch(&self) -> PathBuf {
+        self.root.join("watch")
     }
 
     /// Whether a program is attached by a pinned link.
@@ -102,6 +108,7 @@ impl Pins {
                 self.remove_all()?;
                 make_directory(&self.maps())?;
                 make_directory(&self.links())?;
+                make_directory(&self.watch())?;
                 Ok(Found::Nothing)
             }
             Some(meta) if meta.abi != ABI_VERSION => bail!(ApiError::conflict(
@@ -177,6 +184,7 @@ impl Pins {
     pub fn remove_all(&self) -> Result<()> {
         // Links first: no program may run on maps that are half gone.
         remove_directory(&self.links(), link::unpin)?;
+        remove_directory(&self.watch(), link::unpin)?;
         remove_directory(&self.maps(), |path| fs::remove_file(path))
     }
 

@@ -1,16 +1,17 @@
 //! The balancer's maps as user space works on them.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use aya::Ebpf;
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{DevMap, HashMap, Map, MapData};
 use lb_common::backend::BackendRow;
 use lb_common::counters::{COUNTERS_PER_CPU, SlotCounter};
-use lb_common::egress::EgressRow;
-use lb_common::limits::WAYS;
+use lb_common::egress::{EgressFaults, EgressRow};
+use lb_common::limits::{MAX_EGRESS, WAYS};
 use lb_common::service::LEASE_FOR_EVER;
 use lb_common::{BackendWord, ServiceWord};
 use lb_core::config::Protocol;
@@ -37,6 +38,9 @@ pub struct Tables {
     leases: Mapped<u64>,
     backends: Mapped<BackendRow>,
     egress: Mapped<EgressRow>,
+    devices: DevMap<MapData>,
+    devices_id: u32,
+    faults: Mapped<EgressFaults>,
     maglev: Mapped<[u16; 32]>,
     flows: Mapped<[u64; WAYS]>,
     tuples: Mapped<[u64; 5]>,
@@ -63,6 +67,11 @@ impl Tables {
                 Mapped::new(map.fd(), entries($name)?).context(concat!("map ", $name))?
             }};
         }
+        let devices = take("DEVICES")?;
+        let devices_id = match &devices {
+            Map::DevMap(map) => map.info()?.id(),
+            _ => return Err(anyhow!("map DEVICES holds no interfaces")),
+        };
         Ok(Self {
             layout,
             services4: HashMap::try_from(take("SERVICES4")?)?,
@@ -73,6 +82,9 @@ impl Tables {
             leases: array!("LEASES"),
             backends: array!("BACKENDS"),
             egress: array!("EGRESS"),
+            devices: DevMap::try_from(devices)?,
+            devices_id,
+            faults: array!("FAULTS"),
             maglev: array!("MAGLEV"),
             flows: array!("FLOWS"),
             tuples: array!("FLOW_TUPLES"),
@@ -119,10 +131,33 @@ impl Tables {
         self.layout.flow_tuples.then_some(&self.tuples)
     }
 
-    /// Publishes an interface, or takes it away with an all-zero row.
-    pub fn set_egress(&self, position: u32, row: &EgressRow) {
-        if self.egress.read(position as usize) != *row {
+    /// Publishes an interface: as one that frames come in by, and as one that they may be redirected to.
+    ///
+    /// # Errors
+    /// If the kernel does not take it as a target of redirection, for instance because it has just gone.
+    pub fn publish_interface(&mut self, row: &EgressRow) -> Result<()> {
+        let position = EgressRow::position(row.ifindex);
+        // An interface that went takes its place in the kernel's map with it, even if it came back under its old index.
+        if self.devices.get(position, 0).map_or(0, |device| device.if_index) != row.ifindex {
+            self.devices
+                .set(position, row.ifindex, None, 0)
+                .with_context(|| format!("frames cannot be redirected to interface {}", row.ifindex))?;
+        }
+        if self.egress(position) != *row {
             self.egress.write(position as usize, row, 0);
+        }
+        Ok(())
+    }
+
+    /// Takes all interfaces away whose indexes are not among these.
+    pub fn keep_interfaces(&mut self, ifindexes: &BTreeSet<u32>) {
+        for position in 0..MAX_EGRESS {
+            let row = self.egress(position);
+            if row.ifindex != 0 && !ifindexes.contains(&row.ifindex) {
+                self.egress.write(position as usize, &EgressRow::default(), 0);
+                // Index 0 empties the place, which fails only if there is no such place.
+                let _ = self.devices.set(position, 0, None, 0);
+            }
         }
     }
 
@@ -130,6 +165,18 @@ impl Tables {
     #[must_use]
     pub fn egress(&self, position: u32) -> EgressRow {
         self.egress.read(position as usize)
+    }
+
+    /// What became of frames that were redirected to an interface, since the maps were made.
+    #[must_use]
+    pub fn faults(&self, ifindex: u32) -> EgressFaults {
+        self.faults.read(EgressRow::position(ifindex) as usize)
+    }
+
+    /// The kernel's number of the map that frames are redirected by.
+    #[must_use]
+    pub const fn devices_id(&self) -> u32 {
+        self.devices_id
     }
 
     /// Performs operations in order.

@@ -94,18 +94,22 @@ fn interfaces(status: &Status) -> String {
     let columns = [
         ("INTERFACE", Align::Left),
         ("INDEX", Align::Right),
+        ("ROLE", Align::Left),
         ("MODE", Align::Left),
         ("CONFIGURED", Align::Left),
         ("PROGRAM", Align::Right),
+        ("LOST", Align::Right),
         ("NOTE", Align::Left),
     ];
     let rows = status.interfaces.iter().map(|interface| {
         [
             interface.name.clone(),
             interface.index.to_string(),
+            interface.role.word().to_owned(),
             interface.mode.word().to_owned(),
             interface.configured.to_string(),
             or_dash((interface.program_id != 0).then_some(interface.program_id)),
+            (interface.redirect_refused + interface.redirect_lost).to_string(),
             interface.note.clone().unwrap_or_default(),
         ]
     });

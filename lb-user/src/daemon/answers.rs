@@ -53,9 +53,11 @@ impl Controller {
         let status = |interface: &config::Interface| {
             let attached = self.attached.get(&interface.name);
             let link = self.link(&interface.name);
+            let faults = self.tables.faults(link.map_or(0, |link| link.index));
             InterfaceStatus {
                 name: interface.name.clone(),
                 index: link.map_or(0, |link| link.index),
+                role: interface.role,
                 mode: match attached.filter(|_| link.is_some_and(|link| link.xdp.is_some())) {
                     Some(attached) if attached.native => AttachedMode::Native,
                     Some(_) => AttachedMode::Generic,
@@ -68,6 +70,9 @@ impl Controller {
                     Some(attached) => attached.note.clone(),
                     None => self.attach_errors.get(&interface.name).cloned(),
                 },
+                redirect_refused: faults.refused,
+                redirect_lost: faults.lost,
+                redirect_error: in_words(faults.last_error),
             }
         };
         self.loaded.config.interfaces.iter().map(status).collect()
@@ -294,6 +299,12 @@ fn describe_check(check: &Check, service_port: u16) -> String {
         CheckKind::Tcp => format!("tcp :{port} every {interval}"),
         CheckKind::Http => format!("http :{port}{} every {interval}", check.path),
     }
+}
+
+/// An error of the kernel; `None` if there was none.
+fn in_words(errno: u64) -> Option<String> {
+    let errno = i32::try_from(errno).ok().filter(|errno| *errno != 0)?;
+    Some(nix::errno::Errno::from_raw(errno).desc().to_owned())
 }
 
 /// Three decimals are enough for people, and shorter.

@@ -119,8 +119,13 @@ impl Controller {
                 ApiError::internal(format!("cannot read the interfaces: {error:#}"), "try again")
             })?;
         }
-        let anew = self.attach_all(&wanted).map_err(|error| not_attached(&error))?;
+        let anew = self
+            .check_positions(&next.config.interfaces)
+            .and_then(|()| self.attach_all(&wanted))
+            .map_err(|error| not_attached(&error))?;
         let before = std::mem::replace(&mut self.loaded, next);
+        // Backends behind an interface that is new need its row; those that are no longer named keep theirs to the end.
+        self.publish_interfaces();
         self.prober.configure(Instant::now().into_std(), &self.loaded.config);
         self.keep_serving();
         self.resolve_backends().await;
@@ -153,8 +158,10 @@ impl Controller {
         self.loaded = before;
         self.prober.configure(Instant::now().into_std(), &self.loaded.config);
         self.keep_serving();
+        self.turn_back();
         self.resolve_backends().await;
         self.reconcile_or_warn();
+        self.forget_interfaces();
         self.join_groups();
     }
 }

@@ -10,7 +10,7 @@ use lb_common::counters::Event;
 use lb_common::egress::EgressRow;
 use lb_common::flow::tick_of;
 use lb_common::hash::HashKey;
-use lb_core::alarm::{Change, Flood, FloodAlarm, FloodChange, LoadAlarm};
+use lb_core::alarm::{Change, Growth, GrowthAlarm, GrowthChange, LoadAlarm};
 use lb_core::config::Config;
 use lb_core::plan::{Actual, MapOp, NextHop, diff, plan};
 use lb_core::sweep::{self, Census, MARKING_PASSES};
@@ -56,6 +56,8 @@ pub(super) struct Controller {
     pub(super) groups: Groups,
     /// Why neighbours may not be heard.
     pub(super) group_errors: Vec<String>,
+    /// Why redirected frames that do not leave are not counted.
+    pub(super) watch_error: Option<String>,
     /// Why the maps are not what they should be.
     pub(super) apply_error: Option<String>,
     /// How often that was so.
@@ -72,7 +74,9 @@ pub(super) struct Controller {
     /// Whether the flow table is too full.
     pub(super) load: LoadAlarm,
     /// Whether new flows come faster than they may be stored.
-    pub(super) flood: FloodAlarm,
+    pub(super) flood: GrowthAlarm,
+    /// Whether redirected frames do not leave.
+    pub(super) redirect_faults: GrowthAlarm,
     /// What times of alarms count from.
     pub(super) began: Instant,
     pub(super) started: SystemTime,
@@ -124,8 +128,9 @@ impl Controller {
             attached.detach().with_context(|| format!("cannot detach from {name}"))?;
         }
         // Adopted links are held open by the program object.
-        let program = program::xdp(&mut self.ebpf, program::BALANCER)?;
-        program.unload().context("cannot unload the program")?;
+        for name in [program::BALANCER, program::PASS] {
+            program::xdp(&mut self.ebpf, name)?.unload().context("cannot unload the program")?;
+        }
         if let Some(pins) = self.pins.take() {
             pins.remove()?;
         }
@@ -233,6 +238,7 @@ impl Controller {
         drop(facts);
         self.census = census;
         self.watch_flow_table();
+        self.watch_faults();
     }
 
     /// Tells the log when an alarm about the flow table begins or ends.
@@ -252,12 +258,30 @@ impl Controller {
         let guarded = self.tables.counter(Event::Guarded.row());
         let limit = self.tables.layout().new_flows_per_second;
         match self.flood.observe(self.began.elapsed(), guarded) {
-            Some(FloodChange::Entered(Flood { flows, .. })) => {
+            Some(GrowthChange::Entered(Growth { count: flows, .. })) => {
                 tracing::warn!(flows, limit, "flood: new flows come too fast and are not stored");
             }
-            Some(FloodChange::Left(Flood { since, last, flows })) => {
+            Some(GrowthChange::Left(Growth { since, last, count: flows })) => {
                 let seconds = last.saturating_sub(since).as_secs();
                 tracing::info!(flows, limit, seconds, "the flood is over: new flows are stored again");
+            }
+            None => {}
+        }
+    }
+
+    /// Tells the log when redirected frames begin to be lost, and when that is over.
+    fn watch_faults(&mut self) {
+        let faults =
+            [Event::RedirectRefused, Event::RedirectLost].map(|event| self.tables.counter(event.row()));
+        match self.redirect_faults.observe(self.began.elapsed(), faults.iter().sum()) {
+            Some(GrowthChange::Entered(Growth { count, .. })) => {
+                tracing::warn!(
+                    frames = count,
+                    "redirected frames do not leave; `fairlead status` says by which interface"
+                );
+            }
+            Some(GrowthChange::Left(Growth { count, .. })) => {
+                tracing::info!(frames = count, "redirected frames leave again");
             }
             None => {}
         }

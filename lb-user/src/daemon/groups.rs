@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use lb_core::config::Config;
 
 use super::controller::Controller;
+use crate::bpf::program;
 use crate::net::{Groups, Link};
 
 /// What an earlier daemon listened to: its VIPs, on the interfaces whose links are pinned in `pinned` or that are
@@ -37,11 +38,12 @@ pub(super) fn of_earlier(
 }
 
 impl Controller {
-    /// Listens for neighbours that ask for the configured IPv6 VIPs, on all attached interfaces. Failures are kept for
+    /// Listens for neighbours that ask for the configured IPv6 VIPs, on all attached interfaces that packets for them arrive on. Failures are kept for
     /// `status` and tried again.
     pub(super) fn join_groups(&mut self) {
         let vips = self.loaded.config.services.iter().map(|service| service.vip);
-        let indexes = self.attached.values().map(|attached| attached.ifindex).collect();
+        let steering = self.attached.values().filter(|attached| attached.program == program::BALANCER);
+        let indexes = steering.map(|attached| attached.ifindex).collect();
         let errors = self.groups.set(&on_each(vips, &indexes));
         for error in errors.iter().filter(|error| !self.group_errors.contains(error)) {
             tracing::warn!("{error}");

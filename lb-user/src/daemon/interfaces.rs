@@ -1,39 +1,27 @@
 //! The interfaces that the configuration names: published to the program, and attached.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context, Result, bail};
 use lb_common::egress::EgressRow;
-use lb_core::config::{AttachMode, Interface};
+use lb_common::limits::MAX_EGRESS;
+use lb_core::config::{AttachMode, Interface, Role};
 
 use super::controller::Controller;
 use crate::api::ApiError;
 use crate::bpf::link::{Attached, unpin};
 use crate::bpf::pins::Pins;
-use crate::bpf::program;
+use crate::bpf::{program, watch};
 use crate::net::Link;
 
-/// Two interfaces that fall together in the egress table.
-///
-/// # Errors
-/// Names them; only renumbering one of them helps.
-pub(super) fn check_positions(links: &[&Link]) -> Result<()> {
-    for (at, first) in links.iter().enumerate() {
-        for second in &links[at + 1..] {
-            if EgressRow::position(first.index) == EgressRow::position(second.index)
-                && first.index != second.index
-            {
-                bail!(
-                    "the indexes of interfaces {} ({}) and {} ({}) are equal modulo 4096; re-create one of them",
-                    first.name,
-                    first.index,
-                    second.name,
-                    second.index
-                );
-            }
-        }
+/// What an interface of this role runs. One that frames are redirected to needs a program in most drivers, or they have no
+/// queues for such frames.
+const fn program_of(role: Role) -> &'static str {
+    match role {
+        Role::Steer => program::BALANCER,
+        Role::Egress => program::PASS,
     }
-    Ok(())
 }
 
 /// Whether the mode in which an interface is attached is one that the configuration allows.
@@ -65,22 +53,55 @@ impl Controller {
         Ok(())
     }
 
+    /// Fails if two of these interfaces fall together in the egress table.
+    ///
+    /// # Errors
+    /// Names them; only renumbering one of them helps.
+    pub(super) fn check_positions(&self, interfaces: &[Interface]) -> Result<()> {
+        let mut taken: BTreeMap<u32, &Link> = BTreeMap::new();
+        for link in interfaces.iter().filter_map(|interface| self.link(&interface.name)) {
+            if let Some(other) = taken.insert(EgressRow::position(link.index), link) {
+                bail!(
+                    "the indexes of interfaces {} ({}) and {} ({}) are equal modulo {MAX_EGRESS}; re-create one of them",
+                    other.name,
+                    other.index,
+                    link.name,
+                    link.index
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// The link of a configured interface.
     pub(super) fn link(&self, name: &str) -> Option<&Link> {
         self.links.iter().find(|link| link.name == name)
     }
 
     /// Writes MAC and MTU of the configured interfaces for the program.
-    pub(super) fn publish_interfaces(&self) {
-        for link in self.loaded.config.interfaces.iter().filter_map(|interface| self.link(&interface.name)) {
+    pub(super) fn publish_interfaces(&mut self) {
+        let Self { loaded, links, tables, .. } = self;
+        let named =
+            |link: &&Link| loaded.config.interfaces.iter().any(|interface| interface.name == link.name);
+        for link in links.iter().filter(named) {
             let [a, b, c, d, e, f] = link.mac;
             let row = EgressRow {
                 ifindex: link.index,
                 mtu: link.mtu,
                 mac_bits: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
             };
-            self.tables.set_egress(EgressRow::position(link.index), &row);
+            if let Err(error) = tables.publish_interface(&row) {
+                tracing::warn!(interface = %link.name, error = %format!("{error:#}"), "cannot publish the interface");
+            }
         }
+    }
+
+    /// Takes interfaces that are not configured any more, or are gone, away from the program.
+    pub(super) fn forget_interfaces(&mut self) {
+        let configured = self.loaded.config.interfaces.iter();
+        let kept =
+            configured.filter_map(|interface| self.link(&interface.name)).map(|link| link.index).collect();
+        self.tables.keep_interfaces(&kept);
     }
 
     /// Attaches to the configured interfaces that are there and not attached, detaches from others. Failures are kept
@@ -101,32 +122,38 @@ impl Controller {
         for name in gone {
             if let Some(attached) = self.attached.remove(&name) {
                 tracing::info!(interface = %name, "detaching");
-                self.tables.set_egress(EgressRow::position(attached.ifindex), &EgressRow::default());
                 if let Err(error) = attached.detach() {
                     tracing::warn!(interface = %name, error = %format!("{error:#}"), "cannot detach");
                 }
             }
         }
-        for interface in interfaces
-            .iter()
-            .filter(|interface| !self.attached.contains_key(&interface.name))
-            .collect::<Vec<_>>()
-        {
-            match self.attach(interface) {
-                Ok(()) => {
-                    self.attach_errors.remove(&interface.name);
+        let missing: Vec<&Interface> =
+            interfaces.iter().filter(|interface| !self.attached.contains_key(&interface.name)).collect();
+        // What is attached by now, or not wanted any more, is no error.
+        self.attach_errors.retain(|name, _| missing.iter().any(|interface| interface.name == *name));
+        for interface in missing {
+            if let Err(error) = self.attach(interface) {
+                let error = format!("{error:#}");
+                let before = self.attach_errors.insert(interface.name.clone(), error.clone());
+                if before.as_ref() != Some(&error) {
+                    tracing::error!(interface = %interface.name, %error, "cannot attach");
                 }
-                Err(error) => {
-                    let error = format!("{error:#}");
-                    if self.attach_errors.insert(interface.name.clone(), error.clone()).as_ref()
-                        != Some(&error)
-                    {
-                        tracing::error!(interface = %interface.name, %error, "cannot attach");
-                    }
-                }
+            } else {
+                self.attach_errors.remove(&interface.name);
             }
         }
         self.publish_interfaces();
+        self.forget_interfaces();
+    }
+
+    /// Has redirected frames counted that do not leave. Forwarding does not depend on it: a failure is kept for `status`.
+    pub(super) fn watch_redirection(&mut self) {
+        let Some(pins) = self.pins.as_ref().map(Pins::watch) else { return };
+        let watched = watch::attach(&mut self.ebpf, self.tables.devices_id(), &pins);
+        self.watch_error = watched.err().map(|error| format!("{error:#}"));
+        if let Some(error) = &self.watch_error {
+            tracing::warn!(%error, "redirected frames that are lost are not counted");
+        }
     }
 
     /// Detaches from interfaces that an earlier configuration named and this one does not.
@@ -158,7 +185,7 @@ impl Controller {
         for interface in interfaces {
             let known = self.is_pinned(&interface.name);
             let done = match self.attached.get(&interface.name) {
-                Some(attached) => fits(interface, attached.native),
+                Some(attached) => fits(interface, attached.native).and_then(|()| self.turn(interface)),
                 None => self.attach(interface),
             };
             match done {
@@ -179,7 +206,7 @@ impl Controller {
         self.attached.contains_key(name) || self.link(name).and_then(pin).unwrap_or(false)
     }
 
-    /// Detaches from these interfaces again.
+    /// Detaches from these interfaces again, and has the others run what the configuration in force says.
     pub(super) fn take_back(&mut self, names: &[String]) {
         for name in names {
             if let Some(attached) = self.attached.remove(name)
@@ -187,6 +214,32 @@ impl Controller {
             {
                 tracing::warn!(interface = %name, error = %format!("{error:#}"), "cannot detach");
             }
+        }
+        self.turn_back();
+    }
+
+    /// Has all attached interfaces run the program of their configured role.
+    pub(super) fn turn_back(&mut self) {
+        for interface in self.loaded.config.interfaces.clone() {
+            if let Err(error) = self.turn(&interface) {
+                let error = format!("{error:#}");
+                tracing::warn!(interface = %interface.name, %error, "cannot go back to its role");
+            }
+        }
+    }
+
+    /// Has an attached interface run the program of its role.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    fn turn(&mut self, interface: &Interface) -> Result<()> {
+        match self.attached.get_mut(&interface.name) {
+            Some(attached) if attached.program != program_of(interface.role) => {
+                attached.turn(&mut self.ebpf, program_of(interface.role))?;
+                tracing::info!(interface = %interface.name, role = interface.role.word(), "changed the role");
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -199,10 +252,12 @@ impl Controller {
             bail!("interface {} does not exist", interface.name);
         };
         let Some(pins) = self.pins.as_ref().map(Pins::links) else { bail!("the daemon is detaching") };
-        let program = program::xdp(&mut self.ebpf, program::BALANCER)?;
-        let attached = Attached::new(program, &link, interface.mode, &pins, self.trial.is_none())?;
+        let program = program_of(interface.role);
+        let pin = self.trial.is_none();
+        let attached = Attached::new(&mut self.ebpf, program, &link, interface.mode, &pins, pin)?;
         let mode = if attached.native { "native" } else { "generic" };
-        tracing::info!(interface = %link.name, index = link.index, mode, "attached");
+        let role = interface.role.word();
+        tracing::info!(interface = %link.name, index = link.index, mode, role, "attached");
         self.attached.insert(interface.name.clone(), attached);
         Ok(())
     }

@@ -71,6 +71,10 @@ impl Controller {
                 &["native", "generic", "none"],
                 mode,
             );
+            for (kind, frames) in [("refused", interface.redirect_refused), ("lost", interface.redirect_lost)]
+            {
+                out.count(Family::RedirectFaults, &[name.clone(), label(kind)], frames);
+            }
             out.flag(Family::InterfaceUp, &[name], self.link(&interface.name).is_some_and(|link| link.up));
         }
     }

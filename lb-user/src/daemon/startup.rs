@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, bail};
 use lb_common::hash::HashKey;
 use lb_common::{BackendWord, SlotState};
-use lb_core::alarm::{FloodAlarm, LoadAlarm};
+use lb_core::alarm::{GrowthAlarm, LoadAlarm};
 use lb_core::config::{AdminState, Config};
 use lb_core::health::Verdict;
 use lb_core::plan::{Actual, ServiceKey, VerdictMap, plan};
@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::controller::Controller;
 use super::shares::Shares;
 use super::totals::KeptTotals;
-use super::{bpf_log, file, groups, interfaces, seed};
+use super::{bpf_log, file, groups, seed};
 use crate::api::{ApiError, Command, Listener};
 use crate::bpf::layout::Meta;
 use crate::bpf::pins::{Found, Pins};
@@ -108,6 +108,7 @@ async fn bring_up(
     let totals = KeptTotals::load(&state, found == Found::Nothing)?;
     let mut ebpf = program::open(&layout, seed, Some(&pins.maps()), bpf_log::number(options.bpf_log))?;
     program::load(&mut ebpf, program::BALANCER)?;
+    program::load(&mut ebpf, program::PASS)?;
     if bpf_log::number(options.bpf_log) > 0 {
         bpf_log::start(&mut ebpf)?;
     }
@@ -139,6 +140,7 @@ async fn bring_up(
         groups,
         group_errors: Vec::new(),
         apply_error: None,
+        watch_error: None,
         map_failures: 0,
         reload_ok: true,
         totals,
@@ -149,7 +151,8 @@ async fn bring_up(
         // The earlier daemon may have died between a table switch and its marking passes.
         marking_passes: if found == Found::Nothing { 0 } else { MARKING_PASSES },
         load: LoadAlarm::default(),
-        flood: FloodAlarm::default(),
+        flood: GrowthAlarm::default(),
+        redirect_faults: GrowthAlarm::default(),
         began: Instant::now(),
         started: SystemTime::now(),
         adopted: found != Found::Nothing,
@@ -162,9 +165,7 @@ impl Controller {
     /// Fills the maps and attaches.
     async fn go(&mut self, fresh: bool) -> Result<()> {
         let config = self.loaded.config.clone();
-        let wanted: Vec<_> =
-            config.interfaces.iter().filter_map(|interface| self.link(&interface.name)).collect();
-        interfaces::check_positions(&wanted)?;
+        self.check_positions(&config.interfaces)?;
         self.publish_interfaces();
         self.prober.configure(Instant::now().into_std(), &config);
         self.prober.adopt(&verdicts_in_force(&config, &self.actual));
@@ -186,6 +187,8 @@ impl Controller {
             }
         }
         self.detach_unnamed()?;
+        self.forget_interfaces();
+        self.watch_redirection();
         self.join_groups();
         self.links = self.network.links().await.context("cannot read the interfaces")?;
         for warning in &self.loaded.warnings {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use lb_common::egress::EgressRow;
 use lb_core::plan::ServiceKey;
 
 use super::controller::{Controller, present_tick};
@@ -10,6 +11,7 @@ use crate::api::ApiError;
 use crate::api::types::{FrameTrace, TraceReply, TraceVerdict};
 use crate::bpf::dry_run::{DryRun, Fate, MIN_FRAME_BYTES, commit};
 use crate::bpf::pins::Pins;
+use crate::bpf::program;
 use crate::trace::{self, SlotFacts, Surroundings};
 
 impl Controller {
@@ -36,7 +38,10 @@ impl Controller {
     /// Name and index of the interface that is meant.
     fn traced_interface(&self, wanted: Option<&str>) -> Result<(String, u32), ApiError> {
         let configured = self.loaded.config.interfaces.iter().map(|interface| interface.name.as_str());
-        let attached: Vec<&str> = configured.filter(|name| self.attached.contains_key(*name)).collect();
+        let steers = |name: &&str| {
+            self.attached.get(*name).is_some_and(|attached| attached.program == program::BALANCER)
+        };
+        let attached: Vec<&str> = configured.filter(steers).collect();
         let name = match wanted {
             Some(name) => attached.contains(&name).then_some(name),
             None => attached.first().copied(),
@@ -112,14 +117,22 @@ impl Controller {
             vips.entry(service.vip).or_default().push(told);
         }
         let slots = self.actual.slots().map(|(slot, row, word)| {
-            let facts =
-                SlotFacts { backend: row.address, state: word.state(), service: u32::from(row.service) };
+            let facts = SlotFacts {
+                backend: row.address,
+                state: word.state(),
+                egress: u32::from(word.egress()),
+                service: u32::from(row.service),
+            };
             (slot, facts)
         });
+        let interfaces =
+            self.loaded.config.interfaces.iter().filter_map(|interface| self.link(&interface.name));
         Surroundings {
             interface: interface.to_owned(),
             mac: link.map_or([0; 6], |link| link.mac),
-            mtu: link.map_or(0, |link| link.mtu),
+            interfaces: interfaces
+                .map(|link| (EgressRow::position(link.index), (link.name.clone(), link.mtu)))
+                .collect(),
             now: present_tick(),
             buckets: self.tables.layout().buckets,
             services,

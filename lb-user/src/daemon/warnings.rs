@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use lb_common::reason::DropReason;
-use lb_core::alarm::Flood;
+use lb_core::alarm::Growth;
 
 use super::controller::Controller;
 use crate::api::types::{AttachedMode, FlowTableStatus, InterfaceStatus, Service};
@@ -21,6 +21,10 @@ impl Controller {
         let mut warnings: Vec<String> = self.loaded.warnings.iter().map(ToString::to_string).collect();
         warnings.extend(self.apply_error.iter().map(|error| format!("the maps are not up to date: {error}")));
         warnings.extend(self.group_errors.iter().cloned());
+        // Without a second interface nothing is redirected.
+        warnings.extend(self.watch_error.iter().filter(|_| interfaces.len() > 1).map(|error| {
+            format!("frames that are lost on their way to another interface are not counted: {error}")
+        }));
         warnings.extend(interfaces.iter().filter_map(of_interface));
         warnings.extend(services.iter().filter_map(of_service));
         let backends: BTreeSet<IpAddr> =
@@ -30,11 +34,17 @@ impl Controller {
             let used = flow_table.used_percent;
             warnings.push(format!("the flow table is {used} % full; raise `flows` under [limits]"));
         }
-        if let Some(Flood { flows, .. }) = self.flood.flood() {
+        if let Some(Growth { count: flows, .. }) = self.flood.growth() {
             let limit = self.tables.layout().new_flows_per_second;
             warnings.push(format!(
                 "flood: more than {limit} new flows a second on a CPU; {flows} were not stored so far and go by the \
                  Maglev table"
+            ));
+        }
+        if let Some(Growth { count, .. }) = self.redirect_faults.growth() {
+            let where_to = interfaces.iter().filter_map(faults_of_interface).collect::<Vec<_>>().join("; ");
+            warnings.push(format!(
+                "{count} frames for backends behind another interface did not leave: {where_to}"
             ));
         }
         if changed_on_disk {
@@ -59,8 +69,9 @@ impl Controller {
         }
         if !self.attached.values().any(|attached| attached.ifindex == hop.ifindex) {
             warnings.push(format!(
-                "backend {backend}: its route leaves by an interface that is not attached; packets to it are dropped as {}",
-                DropReason::OtherInterface.name()
+                "backend {backend}: its route leaves by an interface that is not attached; packets to it are lost, or dropped \
+                 as {}",
+                DropReason::NoEgress.name()
             ));
         }
         warnings
@@ -77,6 +88,17 @@ fn of_interface(interface: &InterfaceStatus) -> Option<String> {
         }
         AttachedMode::Detached => Some(format!("interface {name} is not attached: {note}")),
     }
+}
+
+/// Redirected frames that did not leave by an interface, if there are any.
+fn faults_of_interface(interface: &InterfaceStatus) -> Option<String> {
+    let InterfaceStatus { name, redirect_refused, redirect_lost, redirect_error, .. } = interface;
+    let why = redirect_error.as_ref().map_or_else(String::new, |error| format!(", last: {error}"));
+    (redirect_refused + redirect_lost > 0).then(|| {
+        format!(
+            "{name} {redirect_refused} refused by the kernel, {redirect_lost} not taken by the driver{why}"
+        )
+    })
 }
 
 fn of_service(service: &Service) -> Option<String> {

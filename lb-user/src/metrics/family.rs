@@ -77,6 +77,8 @@ families! {
     InterfaceAttached = Gauge "fairlead_interface_attached" ["interface", "mode"];
     /// Whether the interface is there and switched on.
     InterfaceUp = Gauge "fairlead_interface_up" ["interface"];
+    /// Frames redirected to the interface that did not leave by it: refused by the kernel, or lost in the driver.
+    RedirectFaults = Counter "fairlead_interface_redirect_errors_total" ["interface", "kind"];
     /// Packets that were sent on, answered or left to the kernel, by verdict.
     Packets = Counter "fairlead_packets_total" ["verdict"];
     /// Packets that were dropped, by reason.

@@ -36,8 +36,8 @@ pub struct Surroundings {
     pub interface: String,
     /// Its MAC.
     pub mac: [u8; 6],
-    /// Its MTU.
-    pub mtu: u32,
+    /// Name and MTU of the interface by egress row.
+    pub interfaces: BTreeMap<u32, (String, u32)>,
     /// Present tick of the flow table.
     pub now: u16,
     /// Buckets of the flow table.
@@ -57,6 +57,8 @@ pub struct SlotFacts {
     pub backend: IpAddr,
     /// Whether it takes flows.
     pub state: SlotState,
+    /// Egress row of the interface that leads to it.
+    pub egress: u32,
     /// Index of its service.
     pub service: u32,
 }
@@ -247,21 +249,36 @@ fn departure(run: &Run<'_>, around: &Surroundings, outcome: Option<Outcome>) -> 
         Some(Outcome::Verdict(verdict)) if run.verdict == TraceVerdict::Pass => {
             vec![format!("passes to the kernel: {}", verdict.description().trim())]
         }
-        Some(Outcome::Verdict(Verdict::AnswerTooBig)) => vec![
-            format!(
-                "too big: {} bytes and the outer header exceed the MTU of {}",
-                length_and_ttl(run.input).map_or(0, |(bytes, _)| bytes),
-                around.mtu
-            ),
-            leaving(run, around, "answered"),
-        ],
+        Some(Outcome::Verdict(Verdict::AnswerTooBig)) => {
+            vec![too_big(run, around), leaving(run, around, "answered")]
+        }
         Some(Outcome::Verdict(verdict)) if rewritten(run) => {
             let mut steps = changes(run);
-            steps.push(leaving(run, around, if verdict == Verdict::Forward { "forwarded" } else { "sent" }));
+            let how = match verdict {
+                Verdict::Forward => "forwarded",
+                Verdict::Redirect => "redirected",
+                _ => "sent",
+            };
+            steps.push(leaving(run, around, how));
             steps
         }
         Some(Outcome::Verdict(_)) => vec![leaving(run, around, "answered")],
     }
+}
+
+/// The interface that leads to the backend that was picked.
+fn way_out<'a>(run: &Run<'_>, around: &'a Surroundings) -> Option<&'a (String, u32)> {
+    let slot = run.facts.picked()?.slot().ok()?;
+    around.interfaces.get(&around.slots.get(&slot)?.egress)
+}
+
+fn too_big(run: &Run<'_>, around: &Surroundings) -> String {
+    let bytes = length_and_ttl(run.input).map_or(0, |(bytes, _)| bytes);
+    let (name, mtu) = way_out(run, around).map_or(("its interface", 0), |(name, mtu)| (name.as_str(), *mtu));
+    // Without an outer header only what is larger than the interface takes is too big.
+    let header =
+        if u32::try_from(bytes).is_ok_and(|bytes| bytes > mtu) { "" } else { " and the outer header" };
+    format!("too big: {bytes} bytes{header} exceed the MTU of {mtu} of {name}")
 }
 
 /// Whether the packet goes on to a backend, and is no answer.
@@ -292,7 +309,9 @@ fn changes(run: &Run<'_>) -> Vec<String> {
 fn leaving(run: &Run<'_>, around: &Surroundings, how: &str) -> String {
     let to = macs(run.output).map_or_else(String::new, |(to, _)| mac(to));
     let by = match run.verdict {
-        TraceVerdict::Redirect => "another interface".to_owned(),
+        TraceVerdict::Redirect => {
+            way_out(run, around).map_or_else(|| "another interface".to_owned(), |(name, _)| name.clone())
+        }
         _ => around.interface.clone(),
     };
     if how == "answered" {
@@ -317,6 +336,9 @@ const fn remedy(reason: DropReason) -> Option<&'static str> {
         DropReason::NoNeighbour => {
             Some("look whether the backend's next hop is up and in this segment (`ip neigh` shows its MAC)")
         }
+        DropReason::NoEgress => Some(
+            "add an [[interface]] for the interface that the route to the backend leaves by (role = \"egress\")",
+        ),
         DropReason::OwnSource => Some("look for a loop in the segment, or a station that copied this MAC"),
         DropReason::Malformed => Some("look at the sender: no receiver would take this packet"),
         _ => None,

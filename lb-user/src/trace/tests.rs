@@ -26,11 +26,11 @@ fn syn() -> Vec<u8> {
 }
 
 fn around() -> Surroundings {
-    let slot = |last: u8, state| SlotFacts { backend: [10, 0, 0, last].into(), state, service: 5 };
+    let slot = |last: u8, state| SlotFacts { backend: [10, 0, 0, last].into(), state, egress: 2, service: 5 };
     Surroundings {
         interface: "eth0".to_owned(),
         mac: MAC,
-        mtu: 1_500,
+        interfaces: BTreeMap::from([(2, ("eth0".to_owned(), 1_500))]),
         now: 10,
         buckets: 1_024,
         services: [(5, ("web".to_owned(), "192.0.2.10:80/tcp".to_owned()))].into(),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use lb_core::config::{AdminState, AttachMode, Mode, Protocol, WhenAllDown};
+use lb_core::config::{AdminState, AttachMode, Mode, Protocol, Role, WhenAllDown};
 use lb_core::health::Verdict;
 use lb_user::api::Timestamp;
 use lb_user::api::types::*;
@@ -24,11 +24,15 @@ pub(crate) fn status() -> Status {
         interfaces: vec![InterfaceStatus {
             name: "eth0".to_owned(),
             index: 2,
+            role: Role::Steer,
             mode: AttachedMode::Generic,
             configured: AttachMode::Auto,
             mac: "02:00:5e:00:00:01".to_owned(),
             program_id: 77,
             note: Some("the driver refused".to_owned()),
+            redirect_refused: 3,
+            redirect_lost: 4,
+            redirect_error: Some("Network is down".to_owned()),
         }],
         services: ServicesSummary { services: 1, backends: 2, up: 1, down: 1, ..ServicesSummary::default() },
         limits: LimitsStatus {

@@ -1,4 +1,5 @@
-//! The addresses of the lab: one segment, 10.20.0.0/16 and fd20::/64, a row for each role.
+//! The addresses of the lab: a segment, 10.20.0.0/16 and fd20::/64, a row for each role; and, where there is a second
+//! segment, the same in 10.21.0.0/16 and fd21::/64.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -46,6 +47,21 @@ impl Row {
     pub fn v6(self, index: u8) -> Ipv6Addr {
         Ipv6Addr::new(0xfd20, 0, 0, 0, 0, 0, 0x20 + u16::from(self.number()), u16::from(index) + 1)
     }
+}
+
+/// The address in the second segment of who has this one in the first.
+#[must_use]
+pub fn second4(first: Ipv4Addr) -> Ipv4Addr {
+    let [a, _, row, index] = first.octets();
+    Ipv4Addr::new(a, 21, row, index)
+}
+
+/// The same for IPv6.
+#[must_use]
+pub fn second6(first: Ipv6Addr) -> Ipv6Addr {
+    let [_, rest @ ..] = first.segments();
+    let [b, c, d, e, f, g, h] = rest;
+    Ipv6Addr::new(0xfd21, b, c, d, e, f, g, h)
 }
 
 /// The VIPs of both families, `count` of each.

@@ -10,8 +10,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The one device of every namespace but the bridge's.
+/// The device of every namespace but the bridge's.
 pub(super) const DEVICE: &str = "eth0";
+/// The device in the second segment.
+pub(super) const SECOND: &str = "eth1";
 
 /// How the client reaches a VIP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,7 @@ pub struct Builder {
     backends: u8,
     vips: u8,
     mtu: u32,
+    second_mtu: Option<u32>,
     vip_route: VipRoute,
 }
 
@@ -82,6 +85,13 @@ impl Builder {
         self
     }
 
+    /// Balancers and backends share a second segment, the client not: `eth1` with this MTU, in bytes (default: none).
+    #[must_use]
+    pub fn second_segment(mut self, mtu: u32) -> Self {
+        self.second_mtu = Some(mtu);
+        self
+    }
+
     /// How the client reaches the VIPs (default [`VipRoute::OnLink`]).
     #[must_use]
     pub fn vip_route(mut self, route: VipRoute) -> Self {
@@ -114,19 +124,30 @@ impl Builder {
         let bridge = Namespace::create(name, "bridge")?;
         bridge.ip(&format!("link add br0 type bridge mcast_snooping 0\nlink set br0 mtu {} up", self.mtu))?;
         let member = |row, index, role: String| join(name, &bridge, self.mtu, row, index, role);
+        if let Some(mtu) = self.second_mtu {
+            bridge.ip(&format!("link add br1 type bridge mcast_snooping 0\nlink set br1 mtu {mtu} up"))?;
+        }
         let client = member(Row::Client, 0, "client".to_owned())?;
         let balancers = (0..self.balancers).map(|i| member(Row::Balancer, i, format!("balancer{}", i + 1)));
         let balancers = balancers.collect::<Result<Vec<_>>>()?;
         let backends = (0..self.backends).map(|i| member(Row::Backend, i, format!("backend{}", i + 1)));
         let backends = backends.collect::<Result<Vec<_>>>()?;
         self.prepare_client(&client, &balancers)?;
+        let scratch = Path::new(leftover::BPFFS).join(format!("{name}-pass"));
         for balancer in &balancers {
             fairlead::mount_bpffs()?;
-            let scratch = Path::new(leftover::BPFFS).join(format!("{name}-pass"));
             xdp_pass::attach(&bridge, &balancer.role, &scratch)?;
         }
         for backend in &backends {
             self.prepare_backend(backend)?;
+        }
+        if let Some(mtu) = self.second_mtu {
+            for host in balancers.iter().chain(&backends) {
+                join_second(&bridge, mtu, host)?;
+            }
+            for balancer in &balancers {
+                xdp_pass::attach(&bridge, &balancer.second_port(), &scratch)?;
+            }
         }
         Ok(Lab { bridge, client, balancers, backends, vips: plan::vips(self.vips).collect(), cleanup })
     }
@@ -172,7 +193,36 @@ fn join(lab: LabName, bridge: &Namespace, mtu: u32, row: Row, index: u8, role: S
     Ok(host)
 }
 
+/// Plugs another device of a member into the second bridge.
+fn join_second(bridge: &Namespace, mtu: u32, host: &Host) -> Result<()> {
+    let (port, (v4, v6)) = (host.second_port(), host.second());
+    bridge.ip(&format!(
+        "link add {port} mtu {mtu} type veth peer name {SECOND} mtu {mtu} netns {}\nlink set {port} master br1 up",
+        host.ns.name()
+    ))?;
+    host.ns.ip(&format!(
+        "link set {SECOND} up\naddr add {v4}/{PREFIX4} dev {SECOND}\naddr add {v6}/{PREFIX6} dev {SECOND} nodad"
+    ))?;
+    let off = ["tx", "off", "gso", "off", "tso", "off", "gro", "off"];
+    host.ns.features(SECOND, &off)?;
+    bridge.features(&port, &off)?;
+    // Answers leave by the first segment, where the client is.
+    host.ns.sysctl(&format!("net/ipv4/conf/{SECOND}/rp_filter"), "0")
+}
+
 impl Host {
+    /// Its addresses in the second segment.
+    #[must_use]
+    pub fn second(&self) -> (Ipv4Addr, Ipv6Addr) {
+        (plan::second4(self.v4), plan::second6(self.v6))
+    }
+
+    /// The port of the second bridge that it is plugged into.
+    #[must_use]
+    pub fn second_port(&self) -> String {
+        format!("{}b", self.role)
+    }
+
     /// Gives the host addresses of both families: members `indexes` of `row`.
     ///
     /// # Errors
@@ -218,6 +268,7 @@ impl Lab {
             backends: 2,
             vips: 1,
             mtu: 1500,
+            second_mtu: None,
             vip_route: VipRoute::OnLink,
         }
     }

@@ -8,7 +8,7 @@ use lb_common::service::VipRow;
 
 use super::asked::{Frame, Ip, Part, is_plain, sums};
 use super::{Done, Oracle, key_of};
-use crate::packets::setup::Setup;
+use crate::packets::setup::{INGRESS, Setup};
 use crate::packets::wire::{ICMP, ICMPV6, TCP, UDP};
 
 /// Extension headers that are looked through (docs/OPERATIONS.md, `extension_headers`).
@@ -38,8 +38,12 @@ impl Expected {
         match self {
             Self::Pass => done.action == Action::Pass,
             Self::Drop => done.action == Action::Drop,
-            Self::Sent(outcome) => done.action == Action::Transmit && done.outcome == outcome,
-            Self::Unanswered => done.action != Action::Transmit,
+            Self::Sent(outcome) => {
+                let elsewhere = outcome == "redirected";
+                let action = if elsewhere { Action::Redirect } else { Action::Transmit };
+                (done.action, done.outcome) == (action, outcome)
+            }
+            Self::Unanswered => matches!(done.action, Action::Pass | Action::Drop),
             Self::Open => true,
         }
     }
@@ -197,13 +201,22 @@ impl Oracle {
             return Expected::Open;
         }
         let overhead = ways.allowed.iter().filter_map(|slot| self.overhead(*slot)).max().unwrap_or(0);
-        let mtu = self.pool.setup.egress.first().map_or(0, |row| row.mtu as usize);
-        if ip.packet.len() + overhead <= mtu {
-            return Expected::Sent("forwarded");
+        let mut by = ways
+            .allowed
+            .iter()
+            .filter_map(|slot| self.pool.backend(*slot))
+            .map(|backend| self.pool.setup.elsewhere(backend).or(self.pool.setup.egress.first()));
+        let Some(Some(row)) = by.next() else { return Expected::Open };
+        if by.any(|other| other != Some(row)) {
+            return Expected::Open;
+        }
+        let elsewhere = row.ifindex != INGRESS;
+        if ip.packet.len() + overhead <= row.mtu as usize {
+            return Expected::Sent(if elsewhere { "redirected" } else { "forwarded" });
         }
         let answerable = is_plain(ip.source) && frame.has_plain_source() && ip.packet.len() >= SMALL;
         match overhead {
-            0 => Expected::Open,
+            0 if !elsewhere => Expected::Open,
             // Its sender can't be asked for less.
             _ if ip.source.is_ipv6() && ip.packet.len() <= 1_280 => Expected::Drop,
             _ if answerable => Expected::Sent("answered_too_big"),

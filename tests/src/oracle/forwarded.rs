@@ -1,6 +1,7 @@
 //! A packet on its way to a backend.
 
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
+use lb_common::egress::EgressRow;
 
 use super::asked::{Frame, Ip, sums};
 use super::{Judgement, Oracle, holds, key_of};
@@ -11,8 +12,14 @@ use crate::packets::wire::{IPV4, IPV6};
 const INSIDE: [u8; 2] = [4, 41];
 
 impl Oracle {
-    /// The slot that the packet went to.
-    pub(super) fn forwarded(&self, came: &Frame<'_>, ip: &Ip<'_>, went: &Frame<'_>) -> Result<u16, String> {
+    /// The slot that the packet went to by the interface of this row.
+    pub(super) fn forwarded(
+        &self,
+        came: &Frame<'_>,
+        ip: &Ip<'_>,
+        went: &Frame<'_>,
+        by: &EgressRow,
+    ) -> Result<u16, String> {
         holds!(!came.is_grouped() && came.from != self.own(), "forwarded to {:02x?}", came.to);
         let (Some(key), Some((_, _, flags))) = (key_of(ip), ip.ports()) else {
             return Err("forwarded, and has no ports".to_owned());
@@ -23,7 +30,7 @@ impl Oracle {
         let hop = |backend: &&Backend| {
             backend.spec.service == service.index
                 && backend.word.mac() == went.to
-                && u32::from(backend.word.egress()) == INGRESS
+                && u32::from(backend.word.egress()) == by.ifindex
         };
         let Some(backend) = self.pool.setup.backends.iter().find(hop) else {
             return Err(format!("{:02x?} is no next hop of this service", went.to));
@@ -32,9 +39,9 @@ impl Oracle {
         let slot = backend.slot;
         holds!(ways.allowed.contains(&slot), "went to slot {slot}, may go to {:?}", ways.allowed);
         let overhead = self.overhead(slot).unwrap_or(0);
-        let mtu = self.pool.setup.egress.first().map_or(0, |row| row.mtu as usize);
+        let mtu = by.mtu as usize;
         holds!(
-            overhead == 0 || ip.packet.len() + overhead <= mtu,
+            overhead == 0 && by.ifindex == INGRESS || ip.packet.len() + overhead <= mtu,
             "{} octets and {overhead}",
             ip.packet.len()
         );

@@ -108,7 +108,7 @@ impl Pool {
         self.backend(slot).is_some_and(|backend| {
             backend.spec.service == service.index
                 && backend.word.mac() != [0; 6]
-                && u32::from(backend.word.egress()) == INGRESS
+                && (u32::from(backend.word.egress()) == INGRESS || self.setup.elsewhere(backend).is_some())
         })
     }
 

@@ -9,14 +9,12 @@ use lb_common::service::{ServiceWord, TableClass, VipRow};
 use super::client::ip;
 use super::random::Random;
 use super::setup::{
-    Backend, INGRESS, LEASE_FAR, LEASE_HELD, LEASE_OVER, ORDINARY, ServiceSetup, Setup, word,
+    Backend, ELSEWHERE, INGRESS, LEASE_FAR, LEASE_HELD, LEASE_OVER, ORDINARY, ServiceSetup, Setup, word,
 };
 use super::wire::{TCP, UDP};
 
 /// Services at most, so that each has a second place for its table.
 const MOST_SERVICES: u16 = 12;
-/// Row of the egress table that stands for another interface.
-const ELSEWHERE: u16 = 2;
 
 /// See [`balancer`].
 pub const NOWHERE: u64 = 64;
@@ -36,6 +34,13 @@ pub fn balancer(seed: u64) -> Setup {
     let mut random = Random::new(seed ^ 0xba1a_7ce8);
     let mtu = random.pick(&[1_500, 1_500, 1_500, 1_500, 576, 1_280, 4_000, 9_000, 200]);
     let mut setup = Setup::new(mtu);
+    // Backends may be behind another interface, which may be unknown, or known and gone.
+    if !random.one_in(4) {
+        setup = setup.with_elsewhere(random.pick(&[1_500, 1_500, 1_400, 576, 9_000]));
+        if random.one_in(8) {
+            setup.gone.push(ELSEWHERE);
+        }
+    }
     if seed.is_multiple_of(NOWHERE) {
         setup.egress.clear();
     }
@@ -123,7 +128,7 @@ fn any_word(random: &mut Random, slot: u16) -> BackendWord {
     };
     match random.below(24) {
         0 => BackendWord::new([0; 6], INGRESS as u16, state),
-        1 => BackendWord::new(word(slot, state).mac(), ELSEWHERE, state),
+        1..=4 => BackendWord::new(word(slot, state).mac(), ELSEWHERE as u16, state),
         _ => word(slot, state),
     }
 }

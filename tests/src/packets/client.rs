@@ -69,6 +69,8 @@ pub struct Route {
     pub outer: Option<(IpAddr, IpAddr)>,
     /// Flow label of an outer IPv6 header.
     pub label: u32,
+    /// By the other interface, without the tags.
+    pub redirected: bool,
 }
 
 /// Parses an address; for literals.
@@ -206,6 +208,9 @@ impl Client {
             ),
         };
         let content = [packet, self.padding.clone()].concat();
+        if route.redirected {
+            return wire::ethernet(route.mac, wire::ELSEWHERE, &[], kind, &content);
+        }
         wire::ethernet(route.mac, wire::OWN, &self.tags, kind, &content)
     }
 

@@ -39,6 +39,7 @@ pub struct HostWorld {
     pub headroom: Cell<Option<usize>>,
     settings: Settings,
     egress: Vec<EgressRow>,
+    gone: Vec<u32>,
     services4: HashMap<ServiceKey4, u32>,
     services6: HashMap<ServiceKey6, u32>,
     services: Vec<AtomicU64>,
@@ -83,6 +84,7 @@ impl HostWorld {
                 guard_per_window: per_window(setup.new_flows_per_second),
             },
             egress: vec![EgressRow::default(); lb_common::limits::MAX_EGRESS as usize],
+            gone: setup.gone.clone(),
             services4: HashMap::new(),
             services6: HashMap::new(),
             services: zeroes(SERVICES as usize),
@@ -336,6 +338,12 @@ impl World for HostWorld {
 
     fn pick(&self, tuple: &Tuple, signals: Signals, service: Service) -> Pick {
         pick(self, tuple, signals, service)
+    }
+
+    fn redirect(&self, position: u32) -> bool {
+        self.egress
+            .get(position as usize)
+            .is_some_and(|row| row.ifindex != 0 && !self.gone.contains(&row.ifindex))
     }
 
     fn count(&self, outcome: Outcome) {

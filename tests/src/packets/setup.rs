@@ -20,6 +20,8 @@ pub const BACKENDS: u32 = 64;
 pub const UNITS: u32 = 24;
 /// The interface that frames come in by: in the kernel's test runs the loopback, which always is the first.
 pub const INGRESS: u32 = 1;
+/// Another interface, by which backends are reached where a setup has it ([`Setup::with_elsewhere`]).
+pub const ELSEWHERE: u32 = 2;
 /// Row of a lease that never ends.
 pub const LEASE_HELD: u32 = 0;
 /// Row of a lease that ended long ago.
@@ -30,8 +32,10 @@ pub const LEASE_FAR: u32 = 2;
 /// The maps of a balancer.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Interfaces, each in the row of its index.
+    /// Interfaces, each in the row of its index. Frames come in by the first.
     pub egress: Vec<EgressRow>,
+    /// Indexes of interfaces that have a row still, but are gone.
+    pub gone: Vec<u32>,
     /// Services.
     pub services: Vec<ServiceSetup>,
     /// VIPs by address alone.
@@ -91,6 +95,7 @@ impl Setup {
         let own = EgressRow { ifindex: INGRESS, mtu, mac_bits: mac_bits(wire::OWN) };
         Self {
             egress: vec![own],
+            gone: Vec::new(),
             services: Vec::new(),
             vips: Vec::new(),
             leases: vec![LEASE_FOR_EVER, 1, u64::MAX - 1],
@@ -98,6 +103,35 @@ impl Setup {
             buckets: 64,
             new_flows_per_second: 0,
         }
+    }
+
+    /// Adds another interface with this MTU.
+    #[must_use]
+    pub fn with_elsewhere(mut self, mtu: u32) -> Self {
+        self.egress.push(EgressRow { ifindex: ELSEWHERE, mtu, mac_bits: mac_bits(wire::ELSEWHERE) });
+        self
+    }
+
+    /// Has the packets of a slot leave by this interface.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    #[must_use]
+    pub fn by(mut self, slot: u16, ifindex: u32) -> Self {
+        let backend =
+            self.backends.iter_mut().find(|backend| backend.slot == slot).expect("a slot of the setup");
+        let word = backend.word;
+        backend.word = BackendWord::new(word.mac(), ifindex as u16, word.state());
+        self
+    }
+
+    /// The row of the interface that the packets of a slot leave by, if that is another one than they came in by, is known
+    /// and there.
+    #[must_use]
+    pub fn elsewhere(&self, backend: &Backend) -> Option<&EgressRow> {
+        let position = u32::from(backend.word.egress());
+        let other = self.egress.iter().find(|row| EgressRow::position(row.ifindex) == position);
+        other.filter(|row| row.ifindex != INGRESS && !self.gone.contains(&row.ifindex))
     }
 
     /// Adds a service at a small table of its own, with a VIP row. `table` is repeated over the whole table.
@@ -144,7 +178,8 @@ impl Setup {
     pub fn route(&self, slot: u16, label: u32) -> Route {
         let backend = self.backends.iter().find(|backend| backend.slot == slot).expect("a slot of the setup");
         let RowSpec { l2, source, address, .. } = backend.spec;
-        Route { mac: backend.word.mac(), outer: (!l2).then_some((source, address)), label }
+        let redirected = self.elsewhere(backend).is_some();
+        Route { mac: backend.word.mac(), outer: (!l2).then_some((source, address)), label, redirected }
     }
 }
 

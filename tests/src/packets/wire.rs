@@ -9,6 +9,8 @@ pub type Mac = [u8; 6];
 
 /// The balancer's interface.
 pub const OWN: Mac = [0x02, 0x0b, 0xa1, 0x00, 0x00, 0x01];
+/// The MAC of the balancer's other interface.
+pub const ELSEWHERE: Mac = [0x02, 0x0b, 0xa1, 0x00, 0x00, 0x0e];
 /// The station that client packets come from.
 pub const ROUTER: Mac = [0x02, 0x0c, 0x11, 0xe7, 0x00, 0x02];
 /// Broadcast.

@@ -133,6 +133,7 @@ enum Expected {
     Passed,
     Dropped,
     Sent(Vec<u8>),
+    Redirected(Vec<u8>),
 }
 
 /// The kernel gets the frame, byte for byte.
@@ -155,6 +156,11 @@ pub(crate) fn sent(
     Case { name: name.into(), frame, outcome, expected: Expected::Sent(expected) }
 }
 
+/// `expected` leaves by another interface.
+pub(crate) fn redirected(name: impl Into<String>, frame: Vec<u8>, expected: Vec<u8>) -> Case {
+    Case { name: name.into(), frame, outcome: "redirected", expected: Expected::Redirected(expected) }
+}
+
 /// Runs all cases and reports every one that fails.
 pub(crate) fn check(setup: &Setup, cases: Vec<Case>) {
     let mut both = Both::new(setup);
@@ -169,6 +175,7 @@ fn failure(both: &mut Both, case: Case) -> Option<String> {
         Expected::Passed => (Action::Pass, frame.clone()),
         Expected::Dropped => (Action::Drop, Vec::new()),
         Expected::Sent(after) => (Action::Transmit, after),
+        Expected::Redirected(after) => (Action::Redirect, after),
     };
     let mut reasons = Vec::new();
     if (seen.action, &seen.outcomes[..]) != (action, &[outcome]) {
@@ -178,7 +185,7 @@ fn failure(both: &mut Both, case: Case) -> Option<String> {
     if seen.frame != after {
         reasons.push(format!("expected {}\n      seen {}", hex(&after), hex(&seen.frame)));
     }
-    if seen.action == Action::Transmit
+    if matches!(seen.action, Action::Transmit | Action::Redirect)
         && let Err(error) = checksums_hold(&seen.frame)
     {
         reasons.push(error);

@@ -41,7 +41,7 @@ pub(crate) mod port {
     pub(crate) const WITHOUT_TABLE: u16 = 81;
     pub(crate) const UNPUBLISHED: u16 = 82;
     pub(crate) const NO_NEIGHBOUR: u16 = 83;
-    pub(crate) const OTHER_EGRESS: u16 = 84;
+    pub(crate) const NO_EGRESS: u16 = 84;
     pub(crate) const EMPTY_TABLE: u16 = 85;
     pub(crate) const FOREIGN_SLOT: u16 = 86;
 }
@@ -72,7 +72,7 @@ pub(crate) fn ordinary() -> Setup {
         .backend(8, backend(8), from4)
         .service(vip4, port::NO_NEIGHBOUR, TCP, ORDINARY, &[9])
         .backend(9, backend(9), from4)
-        .service(vip4, port::OTHER_EGRESS, TCP, ORDINARY, &[10])
+        .service(vip4, port::NO_EGRESS, TCP, ORDINARY, &[10])
         .backend(10, backend(10), from4)
         .service(vip4, port::EMPTY_TABLE, TCP, ORDINARY, &[0])
         .service(vip4, port::FOREIGN_SLOT, TCP, ORDINARY, &[1])

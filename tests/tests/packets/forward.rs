@@ -132,7 +132,7 @@ fn what_cannot_be_sent_is_dropped_with_its_reason() {
         (port::WITHOUT_TABLE, "no_backend"),
         (port::UNPUBLISHED, "unknown_port"),
         (port::NO_NEIGHBOUR, "no_neighbour"),
-        (port::OTHER_EGRESS, "other_interface"),
+        (port::NO_EGRESS, "no_egress"),
         (port::EMPTY_TABLE, "no_backend"),
         (port::FOREIGN_SLOT, "internal"),
     ];

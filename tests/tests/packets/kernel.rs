@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
-use aya::maps::{HashMap, LpmTrie, Map};
+use aya::maps::{DevMap, HashMap, LpmTrie, Map};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use fairlead_tests::packets::host::difference;
-use fairlead_tests::packets::setup::{BACKENDS, SEED, SERVICES, UNITS};
+use fairlead_tests::packets::setup::{BACKENDS, INGRESS, SEED, SERVICES, UNITS};
 use fairlead_tests::packets::wire::octets;
 use fairlead_tests::packets::{DecapSetup, Probe, Seen, Setup};
 use lb_common::backend::BackendRow;
@@ -95,8 +95,15 @@ impl Kernel {
             ebpf,
         };
         let egress: Mapped<EgressRow> = mapped(&kernel.ebpf, "EGRESS", entries("EGRESS"));
+        let devices = kernel.ebpf.map_mut("DEVICES").expect("the object has a map of interfaces");
+        let mut devices = DevMap::try_from(devices).expect("a map of interfaces");
         for row in &setup.egress {
-            egress.write(EgressRow::position(row.ifindex) as usize, row, 0);
+            let position = EgressRow::position(row.ifindex);
+            egress.write(position as usize, row, 0);
+            if !setup.gone.contains(&row.ifindex) {
+                // The loopback stands for all of them: nothing is sent in a test run.
+                devices.set(position, INGRESS, None, 0).expect("the loopback is there");
+            }
         }
         let leases: Mapped<u64> = mapped(&kernel.ebpf, "LEASES", entries("LEASES"));
         for (row, until) in setup.leases.iter().enumerate() {
@@ -222,6 +229,7 @@ pub(crate) fn run_into(program: &Xdp, frame: &[u8], out: &mut [u8]) -> (Action, 
         1 => Action::Drop,
         2 => Action::Pass,
         3 => Action::Transmit,
+        4 => Action::Redirect,
         other => panic!("the program returned {other}"),
     };
     (action, result.data_size_out as usize)

@@ -23,6 +23,7 @@ mod kernel;
 mod link;
 mod neighbours;
 mod properties;
+mod redirect;
 mod refused;
 mod too_big;
 mod two_cpus;

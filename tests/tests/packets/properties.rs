@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 
 use fairlead_tests::packets::seen::hex;
-use fairlead_tests::packets::wire::OWN;
+use fairlead_tests::packets::setup::ELSEWHERE;
+use fairlead_tests::packets::wire::{self, OWN};
 use fairlead_tests::packets::{HostDecap, HostWorld, Probe, Random, Seen};
 use lb_common::decap::DecapOutcome;
 use lb_common::reason::Action;
@@ -13,7 +14,9 @@ use crate::comparison::{any_frame, decap_setup, tunnelled};
 use crate::fixture::ordinary;
 
 thread_local! {
-    static WORLD: RefCell<HostWorld> = RefCell::new(HostWorld::new(&ordinary()));
+    /// UDP over IPv6 and the `l2` service over IPv4 leave by another interface.
+    static WORLD: RefCell<HostWorld> =
+        RefCell::new(HostWorld::new(&ordinary().with_elsewhere(1_400).by(4, ELSEWHERE).by(5, ELSEWHERE)));
 }
 
 fn run(frame: &[u8]) -> Seen {
@@ -40,21 +43,26 @@ fn holds(frame: &[u8]) -> Result<(), TestCaseError> {
             prop_assert_eq!(&seen.frame[6..12], &OWN, "sent from another MAC");
             prop_assert_eq!(seen.outcomes[0] == "forwarded", seen.slots.len() == 1);
             if seen.outcomes[0] == "forwarded" {
-                forwards_what_came(frame, &seen.frame)?;
+                let at = network(frame);
+                prop_assert_eq!(&seen.frame[12..at - 2], &frame[12..at - 2], "tags of {}", hex(frame));
+                forwards_what_came(frame, &seen.frame, at)?;
             }
+        }
+        Action::Redirect => {
+            prop_assert_eq!(&seen.frame[6..12], &wire::ELSEWHERE, "redirected from another MAC");
+            prop_assert_eq!((seen.outcomes[0], seen.slots.len()), ("redirected", 1));
+            forwards_what_came(frame, &seen.frame, 14)?;
         }
     }
     Ok(())
 }
 
-/// Behind the link header and whatever was put in front, only TTL and header checksum differ, and tags not at all.
-fn forwards_what_came(frame: &[u8], out: &[u8]) -> Result<(), TestCaseError> {
-    let at = network(frame);
-    let outer = out.len() - frame.len();
+/// Behind the link header of `link` octets and whatever was put in front, only TTL and header checksum differ.
+fn forwards_what_came(frame: &[u8], out: &[u8], link: usize) -> Result<(), TestCaseError> {
+    let came = &frame[network(frame)..];
+    let outer = out.len() - link - came.len();
     prop_assert!([0, 20, 40].contains(&outer), "{} octets were added to {}", outer, hex(frame));
-    prop_assert_eq!(&out[12..at - 2], &frame[12..at - 2], "tags of {}", hex(frame));
-    let mut inner = out[at + outer..].to_vec();
-    let came = &frame[at..];
+    let mut inner = out[link + outer..].to_vec();
     if came[0] >> 4 == 4 {
         prop_assert_eq!(inner[8], came[8] - 1);
         inner[8] = came[8];

@@ -10,6 +10,7 @@ mod pool;
 mod reach;
 mod refused;
 mod scene;
+mod second;
 mod tap;
 mod too_big;
 mod two_cpus;

@@ -32,6 +32,12 @@ pub(crate) fn own(host: &Host, v6: bool) -> IpAddr {
     if v6 { host.v6.into() } else { host.v4.into() }
 }
 
+/// A host's address of a family in the second segment.
+pub(crate) fn second(host: &Host, v6: bool) -> IpAddr {
+    let (v4, six) = host.second();
+    if v6 { six.into() } else { v4.into() }
+}
+
 /// A name of a service: `web4`, `web6`.
 pub(crate) fn named(what: &str, v6: bool) -> String {
     format!("{what}{}", if v6 { 6 } else { 4 })
@@ -70,6 +76,14 @@ impl Service {
     /// With a backend of weight 1.
     pub(crate) fn backend(mut self, host: &Host) -> Self {
         let _ = write!(self.backends, "[[service.backend]]\naddress = \"{}\"\n", own(host, self.v6));
+        self
+    }
+
+    /// With all of these as backends, by their addresses in the second segment.
+    pub(crate) fn by_second(mut self, hosts: &[Host]) -> Self {
+        for host in hosts {
+            let _ = write!(self.backends, "[[service.backend]]\naddress = \"{}\"\n", second(host, self.v6));
+        }
         self
     }
 

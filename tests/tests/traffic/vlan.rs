@@ -50,7 +50,8 @@ fn tagged_frames_leave_with_the_same_tags_around_the_tunnel() -> Result<()> {
             })?;
             let label = label(&came, tags.len()).filter(|_| v6).unwrap_or_default();
             let outer = (own(&lab.balancers[0], v6), own(&lab.backends[0], v6));
-            let mut expected = packet.forwarded(&Route { mac: backend, outer: Some(outer), label });
+            let mut expected =
+                packet.forwarded(&Route { mac: backend, outer: Some(outer), label, redirected: false });
             expected[6..12].copy_from_slice(&own_mac);
             assert_eq!(came, expected, "v6 {v6}, {tags:?}");
         }

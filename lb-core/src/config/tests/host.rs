@@ -75,7 +75,8 @@ fn host_that_does_not_fit_is_named_with_line_and_remedy() {
             GOOD.to_owned(),
             route("eth1", None, Some("10.9.0.254")),
             "line 11: service[0].backend[0].address: backend 10.0.0.1 is reached through eth1, which has no \
-             [[interface]]; add [[interface]] with name = \"eth1\", or correct the route",
+             [[interface]]; add [[interface]] with name = \"eth1\" and role = \"egress\" (without the role if packets for \
+             the VIPs arrive there too), or correct the route",
         ),
         (
             GOOD.to_owned(),

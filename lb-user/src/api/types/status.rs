@@ -1,6 +1,6 @@
 //! How the daemon is.
 
-use lb_core::config::AttachMode;
+use lb_core::config::{AttachMode, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::api::Timestamp;
@@ -82,6 +82,9 @@ pub struct InterfaceStatus {
     pub name: String,
     /// Its index.
     pub index: u32,
+    /// What it is for.
+    #[serde(default = "steer", deserialize_with = "words::role")]
+    pub role: Role,
     /// The mode in force.
     pub mode: AttachedMode,
     /// The mode that the configuration asks for.
@@ -95,6 +98,19 @@ pub struct InterfaceStatus {
     /// Why the mode is not native, if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// Frames redirected to it that the kernel refused, since the maps were made.
+    #[serde(default)]
+    pub redirect_refused: u64,
+    /// Frames redirected to it that its driver did not take, since the maps were made.
+    #[serde(default)]
+    pub redirect_lost: u64,
+    /// Why the last of these did not leave, in the kernel's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect_error: Option<String>,
+}
+
+const fn steer() -> Role {
+    Role::Steer
 }
 
 /// Services and backends, counted. Each backend counts in exactly one of the lower six.

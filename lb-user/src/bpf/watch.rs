@@ -1,0 +1,77 @@
+//! Programs on the kernel's tracepoints that count redirected frames which did not leave: the balancer's program cannot
+//! know of them.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use aya::Ebpf;
+use aya::maps::Map;
+use aya::programs::RawTracePoint;
+use aya::programs::links::FdLink;
+use lb_common::egress::WatchRow;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+use super::kernel_types::KernelTypes;
+use super::link::unpin;
+use super::mapped::Mapped;
+
+/// Programs and the tracepoints that they are on.
+const WATCHES: [(&str, &str); 2] =
+    [("fairlead_refused", "xdp_redirect_err"), ("fairlead_lost", "xdp_devmap_xmit")];
+
+/// Attaches the programs and pins their links below `pins`, in the place of an earlier daemon's: for a moment between the
+/// two nothing is counted, which is better than twice.
+///
+/// # Errors
+/// If the kernel has no type information, lacks a tracepoint, or refuses.
+pub fn attach(ebpf: &mut Ebpf, devices: u32, pins: &Path) -> Result<()> {
+    let types = KernelTypes::of_this_kernel()?;
+    let row = WatchRow {
+        devices,
+        ifindex_at: types.offset_of("net_device", "ifindex")?,
+        net_at: types.offset_of("net_device", "nd_net")?,
+        cookie_at: types.offset_of("net", "net_cookie")?,
+        cookie: namespace_cookie().context("cannot tell network namespaces apart")?,
+    };
+    let Some(Map::Array(map)) = ebpf.map("WATCH") else {
+        return Err(anyhow!("the BPF object has no array WATCH"));
+    };
+    Mapped::new(map.fd(), 1).context("map WATCH")?.write(0, &row, 0);
+    for (name, tracepoint) in WATCHES {
+        let path = pins.join(name);
+        if path.exists() {
+            unpin(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        let program =
+            ebpf.program_mut(name).with_context(|| format!("the BPF object has no program {name}"))?;
+        let program: &mut RawTracePoint =
+            program.try_into().with_context(|| format!("{name} is on no tracepoint"))?;
+        program.load().with_context(|| format!("the kernel refused the program {name}"))?;
+        let id = program
+            .attach(tracepoint)
+            .with_context(|| format!("cannot attach to the tracepoint {tracepoint}"))?;
+        let link = FdLink::from(program.take_link(id)?);
+        link.pin(&path).with_context(|| format!("cannot pin the link at {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The kernel's number of the network namespace of this thread.
+fn namespace_cookie() -> io::Result<u64> {
+    let any = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let mut cookie = 0u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `cookie`, which has as many.
+    let result = unsafe {
+        libc::getsockopt(
+            any.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
