@@ -21,7 +21,23 @@ use super::mapped::Mapped;
 const WATCHES: [(&str, &str); 2] =
     [("fairlead_refused", "xdp_redirect_err"), ("fairlead_lost", "xdp_devmap_xmit")];
 
-/// Attaches the programs and pins their links below `pins`, in the place of an earlier daemon's: for a moment between the
+/// Puts the programs through the verifier. Like all programs before the maps are taken out of the object.
+///
+/// # Errors
+/// If the kernel refuses one.
+pub fn load(ebpf: &mut Ebpf) -> Result<()> {
+    for (name, _) in WATCHES {
+        program(ebpf, name)?.load().with_context(|| format!("the kernel refused the program {name}"))?;
+    }
+    Ok(())
+}
+
+fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut RawTracePoint> {
+    let program = ebpf.program_mut(name).with_context(|| format!("the BPF object has no program {name}"))?;
+    program.try_into().with_context(|| format!("{name} is on no tracepoint"))
+}
+
+/// Attaches the loaded programs and pins their links below `pins`, in the place of an earlier daemon's: for a moment between the
 /// two nothing is counted, which is better than twice.
 ///
 /// # Errors
@@ -44,11 +60,7 @@ pub fn attach(ebpf: &mut Ebpf, devices: u32, pins: &Path) -> Result<()> {
         if path.exists() {
             unpin(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
-        let program =
-            ebpf.program_mut(name).with_context(|| format!("the BPF object has no program {name}"))?;
-        let program: &mut RawTracePoint =
-            program.try_into().with_context(|| format!("{name} is on no tracepoint"))?;
-        program.load().with_context(|| format!("the kernel refused the program {name}"))?;
+        let program = program(ebpf, name)?;
         let id = program
             .attach(tracepoint)
             .with_context(|| format!("cannot attach to the tracepoint {tracepoint}"))?;

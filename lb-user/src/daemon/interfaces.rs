@@ -149,8 +149,10 @@ impl Controller {
     /// Has redirected frames counted that do not leave. Forwarding does not depend on it: a failure is kept for `status`.
     pub(super) fn watch_redirection(&mut self) {
         let Some(pins) = self.pins.as_ref().map(Pins::watch) else { return };
-        let watched = watch::attach(&mut self.ebpf, self.tables.devices_id(), &pins);
-        self.watch_error = watched.err().map(|error| format!("{error:#}"));
+        if self.watch_error.is_none() {
+            let watched = watch::attach(&mut self.ebpf, self.tables.devices_id(), &pins);
+            self.watch_error = watched.err().map(|error| format!("{error:#}"));
+        }
         if let Some(error) = &self.watch_error {
             tracing::warn!(%error, "redirected frames that are lost are not counted");
         }

@@ -23,7 +23,7 @@ use super::{bpf_log, file, groups, seed};
 use crate::api::{ApiError, Command, Listener};
 use crate::bpf::layout::Meta;
 use crate::bpf::pins::{Found, Pins};
-use crate::bpf::{Layout, Tables, program};
+use crate::bpf::{Layout, Tables, program, watch};
 use crate::cli::run::RunOptions;
 use crate::metrics::listener::MetricsListener;
 use crate::net::Network;
@@ -109,6 +109,7 @@ async fn bring_up(
     let mut ebpf = program::open(&layout, seed, Some(&pins.maps()), bpf_log::number(options.bpf_log))?;
     program::load(&mut ebpf, program::BALANCER)?;
     program::load(&mut ebpf, program::PASS)?;
+    let watched = watch::load(&mut ebpf);
     if bpf_log::number(options.bpf_log) > 0 {
         bpf_log::start(&mut ebpf)?;
     }
@@ -140,7 +141,7 @@ async fn bring_up(
         groups,
         group_errors: Vec::new(),
         apply_error: None,
-        watch_error: None,
+        watch_error: watched.err().map(|error| format!("{error:#}")),
         map_failures: 0,
         reload_ok: true,
         totals,

@@ -232,9 +232,14 @@ pub(crate) fn ip_json(ns: &Namespace, arguments: &str) -> Result<Value> {
     serde_json::from_slice(&output.stdout).with_context(|| format!("ip -j {arguments}"))
 }
 
-/// The hardware address of a host's device.
+/// The hardware address of a host's device in the first segment.
 pub(crate) fn mac(host: &Host) -> Result<[u8; 6]> {
-    let link = ip_json(&host.ns, "link show eth0")?;
+    mac_of(host, "eth0")
+}
+
+/// The hardware address of one of a host's devices.
+pub(crate) fn mac_of(host: &Host, device: &str) -> Result<[u8; 6]> {
+    let link = ip_json(&host.ns, &format!("link show {device}"))?;
     let text = link[0]["address"].as_str().context("a hardware address")?;
     let octets: Vec<u8> =
         text.split(':').map(|octet| u8::from_str_radix(octet, 16)).collect::<Result<_, _>>()?;
