@@ -149,9 +149,6 @@ fn steer<W: World>(
         Way::Through(egress) => {
             untag(world, packet)?;
             rewrite(world, packet, &choice, egress)?;
-            if !world.redirect(EgressRow::position(egress.ifindex)) {
-                return Err(DropReason::NoEgress);
-            }
             Verdict::Redirect
         }
     };
@@ -178,8 +175,8 @@ fn way_out<'w, W: World>(
     if position == EgressRow::position(own.ifindex) {
         return Ok(Way::Back(own));
     }
-    let egress = world.egress(position).filter(|row| row.ifindex != 0).ok_or(DropReason::NoEgress)?;
-    Ok(Way::Through(egress))
+    let known = world.egress(position).filter(|row| row.ifindex != 0 && world.redirect(position));
+    known.map(Way::Through).ok_or(DropReason::NoEgress)
 }
 
 /// The largest packet that could be sent this way, if this one is larger. What goes back as it is came in by the same

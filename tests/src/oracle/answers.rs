@@ -108,25 +108,35 @@ impl Oracle {
         let v4 = ip.source.is_ipv4();
         holds!(said.packet.len() <= LONGEST_ERROR[usize::from(!v4)], "{} octets", said.packet.len());
         holds!(said.payload.len() >= 8, "cut short");
-        let slot = self.pool.setup.backends.iter().find(|backend| backend.spec.service == service.index);
-        let overhead = slot.and_then(|backend| self.overhead(backend.slot)).unwrap_or(0);
-        let mtu = self.pool.setup.egress.first().map_or(0, |row| row.mtu);
-        let room = mtu.saturating_sub(overhead as u32);
-        // RFC 8200 section 5: nobody is asked for less than what every IPv6 link carries.
-        let fits = if v4 { room } else { room.max(1_280) };
-        holds!(overhead > 0 && ip.packet.len() > fits as usize, "{} octets fit", ip.packet.len());
+        let flags = ip.ports().map_or(0, |(_, _, flags)| flags);
+        let ways = self.pool.ways(service, &key, flags).allowed;
+        let fits: Vec<u32> = ways.iter().filter_map(|slot| self.fits_not(ip, *slot)).collect();
+        holds!(!fits.is_empty(), "{} octets fit", ip.packet.len());
         let (start, holds) = if v4 {
             ([3, 4], said.protocol == ICMP && sums(said.payload))
         } else {
             ([2, 0], said.protocol == ICMPV6 && said.sums_icmp6())
         };
         holds!(said.payload[..2] == start && holds, "message {:02x?}", &said.payload[..8]);
-        holds!(said.payload[4..8] == fits.to_be_bytes(), "tells {:02x?}, {fits} fit", &said.payload[4..8]);
+        let told = fits.iter().any(|fits| said.payload[4..8] == fits.to_be_bytes());
+        holds!(told, "tells {:02x?}, {fits:?} fit", &said.payload[4..8]);
         let quoted = &said.payload[8..];
         let least = ip.packet.len() - ip.payload.len() + 8;
         holds!(quoted.len() >= least.min(ip.packet.len()).min(128), "quotes {} octets", quoted.len());
         holds!(ip.packet.starts_with(quoted), "quotes something else");
         fixed(went, &said)
+    }
+
+    /// How much would fit on the way to a slot, if the packet does not.
+    fn fits_not(&self, ip: &Ip<'_>, slot: u16) -> Option<u32> {
+        let (backend, overhead) = (self.pool.backend(slot)?, self.overhead(slot)?);
+        let elsewhere = self.pool.setup.elsewhere(backend);
+        let room = elsewhere.or(self.pool.setup.egress.first())?.mtu.saturating_sub(overhead as u32);
+        // RFC 8200 section 5: nobody is asked for less than what every IPv6 link carries.
+        let fits = if ip.source.is_ipv4() { room } else { room.max(1_280) };
+        // What goes back as it is came in by the same interface.
+        let checked = overhead > 0 || elsewhere.is_some();
+        (checked && ip.packet.len() > fits as usize).then_some(fits)
     }
 }
 

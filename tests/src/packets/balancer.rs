@@ -34,10 +34,12 @@ pub fn balancer(seed: u64) -> Setup {
     let mut random = Random::new(seed ^ 0xba1a_7ce8);
     let mtu = random.pick(&[1_500, 1_500, 1_500, 1_500, 576, 1_280, 4_000, 9_000, 200]);
     let mut setup = Setup::new(mtu);
-    // Backends may be behind another interface, which may be unknown, or known and gone.
-    if !random.one_in(4) {
-        setup = setup.with_elsewhere(random.pick(&[1_500, 1_500, 1_400, 576, 9_000]));
-        if random.one_in(8) {
+    // Backends may be behind another interface, which may be unknown, or known and gone. Numbers of its own: kept cases
+    // need the other ones as they were.
+    let mut elsewhere = Random::new(seed ^ 0xe15e_3e4e);
+    if !elsewhere.one_in(4) {
+        setup = setup.with_elsewhere(elsewhere.pick(&[1_500, 1_500, 1_400, 576, 9_000]));
+        if elsewhere.one_in(8) {
             setup.gone.push(ELSEWHERE);
         }
     }
@@ -112,15 +114,16 @@ fn add_backend(setup: Setup, random: &mut Random, slot: u16, v4: bool, l2: bool)
     } else {
         (IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, slot]), ip("fd00::ffff"))
     };
+    let word = any_word(&setup, random, slot);
     let mut setup = setup.backend(slot, address, (!l2).then_some(source));
     if let Some(backend) = setup.backends.last_mut() {
-        backend.word = any_word(random, slot);
+        backend.word = word;
     }
     setup
 }
 
 /// A word that a slot may have: serving, mostly.
-fn any_word(random: &mut Random, slot: u16) -> BackendWord {
+fn any_word(setup: &Setup, random: &mut Random, slot: u16) -> BackendWord {
     let state = match random.below(12) {
         0 => SlotState::Draining,
         1 => SlotState::Dead,
@@ -128,7 +131,8 @@ fn any_word(random: &mut Random, slot: u16) -> BackendWord {
     };
     match random.below(24) {
         0 => BackendWord::new([0; 6], INGRESS as u16, state),
-        1..=4 => BackendWord::new(word(slot, state).mac(), ELSEWHERE as u16, state),
+        1 => BackendWord::new(word(slot, state).mac(), ELSEWHERE as u16, state),
+        2..=5 if setup.egress.len() > 1 => BackendWord::new(word(slot, state).mac(), ELSEWHERE as u16, state),
         _ => word(slot, state),
     }
 }
@@ -157,8 +161,9 @@ pub fn change(setup: &mut Setup, random: &mut Random) -> Option<Change> {
     }
     if random.one_in(2) {
         let at = random.below(setup.backends.len() as u64) as usize;
+        let word = any_word(setup, random, setup.backends[at].slot);
         let backend = &mut setup.backends[at];
-        backend.word = any_word(random, backend.slot);
+        backend.word = word;
         return Some(Change::Backend(backend.slot, backend.word));
     }
     let index = random.below(setup.services.len() as u64) as u16;
