@@ -62,7 +62,7 @@ impl Balancer {
         program::load(&mut ebpf, program::BALANCER)?;
         let mut tables = Tables::new(&mut ebpf, layout)?;
         let own = EgressRow { ifindex: INGRESS, mtu: 1_500, mac_bits: mac_bits(OWN) };
-        tables.set_egress(EgressRow::position(INGRESS), &own);
+        tables.publish_interface(&own)?;
         tables.complete(Meta::new(SEED));
         let desired = plan(&config, &VerdictMap::new(), &next_hops());
         let mut actual = Actual::new(layout.limits());

@@ -52,6 +52,9 @@ impl KernelTypes {
         }
         let (first, strings) = (header + type_at?, header + string_at?);
         let end = first + type_bytes?;
+        if end > bytes.len() {
+            bail!("it is cut short");
+        }
         let mut types = Vec::new();
         let mut at = first;
         while at < end {
@@ -144,8 +147,9 @@ mod tests {
 
     /// `struct outer { int first; struct { int second; }; }`, after an integer and the structure without a name.
     fn sample() -> Vec<u8> {
-        let name = |name: &str| NAMES.find(&format!("\0{name}\0")).expect("in the list") as u32 + 1;
-        let types: Vec<u32> = vec![
+        let small = |number: usize| u32::try_from(number).expect("a small number");
+        let name = |name: &str| small(NAMES.find(&format!("\0{name}\0")).expect("in the list")) + 1;
+        let types: Vec<u32> = [
             [name("int"), 1 << 24, 4, 32].to_vec(),
             [0, (4 << 24) | 1, 4, name("second"), 1, 32].to_vec(),
             // With the flag: the offsets carry sizes of bit fields.
@@ -153,8 +157,8 @@ mod tests {
                 .to_vec(),
         ]
         .concat();
-        let bytes = (types.len() * 4) as u32;
-        let header = [u32::from(MAGIC) | (1 << 16), 24, 0, bytes, bytes, NAMES.len() as u32];
+        let bytes = small(types.len() * 4);
+        let header = [u32::from(MAGIC) | (1 << 16), 24, 0, bytes, bytes, small(NAMES.len())];
         let words = header.into_iter().chain(types).flat_map(u32::to_ne_bytes);
         words.chain(NAMES.bytes()).collect()
     }

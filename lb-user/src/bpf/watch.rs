@@ -74,8 +74,8 @@ pub fn attach(ebpf: &mut Ebpf, devices: u32, pins: &Path) -> Result<()> {
 fn namespace_cookie() -> io::Result<u64> {
     let any = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     let mut cookie = 0u64;
-    let mut length = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes to `cookie`, which has as many.
+    let mut length: libc::socklen_t = 8;
+    // SAFETY: the kernel writes at most `length` bytes to `cookie`, which has eight.
     let result = unsafe {
         libc::getsockopt(
             any.as_raw_fd(),

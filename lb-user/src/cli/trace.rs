@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use hyper::Method;
-use lb_core::config::Protocol;
+use lb_core::config::{Protocol, Role};
 
 use super::failure::UsageError;
 use super::flow::protocol;
@@ -103,7 +103,7 @@ fn made(args: &TraceArgs, session: &mut Session<'_>) -> anyhow::Result<Vec<u8>> 
     let status: Status = session.ask(Method::GET, "/v1/status", None::<&()>)?;
     let meant = |interface: &&InterfaceStatus| match &args.interface {
         Some(name) => *name == interface.name,
-        None => interface.mode != AttachedMode::Detached,
+        None => interface.mode != AttachedMode::Detached && interface.role == Role::Steer,
     };
     // One that is not there is for the daemon to refuse.
     let mac =

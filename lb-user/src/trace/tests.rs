@@ -26,15 +26,24 @@ fn syn() -> Vec<u8> {
 }
 
 fn around() -> Surroundings {
-    let slot = |last: u8, state| SlotFacts { backend: [10, 0, 0, last].into(), state, egress: 2, service: 5 };
+    let slot = |last: u8, state| {
+        // Slot 5 is behind another interface.
+        let egress = if last == 5 { 3 } else { 2 };
+        SlotFacts { backend: [10, 0, 0, last].into(), state, egress, service: 5 }
+    };
     Surroundings {
         interface: "eth0".to_owned(),
         mac: MAC,
-        interfaces: BTreeMap::from([(2, ("eth0".to_owned(), 1_500))]),
+        interfaces: [(2, ("eth0".to_owned(), 1_500)), (3, ("eth1".to_owned(), 30))].into(),
         now: 10,
         buckets: 1_024,
         services: [(5, ("web".to_owned(), "192.0.2.10:80/tcp".to_owned()))].into(),
-        slots: [(3, slot(3, SlotState::Serving)), (4, slot(4, SlotState::Dead))].into(),
+        slots: [
+            (3, slot(3, SlotState::Serving)),
+            (4, slot(4, SlotState::Dead)),
+            (5, slot(5, SlotState::Serving)),
+        ]
+        .into(),
         vips: [([192, 0, 2, 10].into(), vec!["web (tcp 80)".to_owned()])].into(),
     }
 }
@@ -105,6 +114,22 @@ fn an_entry_tells_state_age_and_why_it_counts_or_not() {
         });
         assert_eq!(miss.flow, TraceFlow::Miss);
         says(&miss, &["unconfirmed", part]);
+    }
+}
+
+#[test]
+fn the_interface_to_the_backend_is_named() {
+    let redirected =
+        told(TraceVerdict::Redirect, Outcome::Verdict(Verdict::Redirect), |row| steered(row, 5, false));
+    says(&redirected, &["redirected: out by eth1 to the next hop"]);
+    // The SYN has 40 bytes: the outer header is too much for eth0, and the packet itself for eth1.
+    for (slot, part) in [
+        (3, "40 bytes and the outer header exceed the MTU of 1500 of eth0"),
+        (5, "40 bytes exceed the MTU of 30 of eth1"),
+    ] {
+        let large =
+            told(TraceVerdict::Tx, Outcome::Verdict(Verdict::AnswerTooBig), |row| steered(row, slot, false));
+        says(&large, &[part, "out by eth0"]);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Backends behind another interface than clients: frames are redirected to it.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use fairlead_tests::lab::{
     Answer, Decap, Fairlead, Lab, LineClient, Tries, attach_pass, http, udp, wait_until,
 };
@@ -101,6 +101,21 @@ fn one_service_has_backends_on_both_sides() -> Result<()> {
     for name in ["forwarded", "redirected"] {
         ensure!(counter(&balancer, name)? > 60, "few are {name}");
     }
+    // And `trace` tells where a packet would leave.
+    let mut told = Vec::new();
+    for port in 20_000..20_032 {
+        let (from, to) = (format!("{}:{port}", lab.client.v4), format!("{}:{WEB}", vip(false, 0)));
+        let trace = balancer.json(&["trace", "--from", &from, "--to", &to])?;
+        let (verdict, steps) = (trace["verdict"].as_str().unwrap_or_default(), trace["steps"].to_string());
+        let (by, backend) = match verdict {
+            "tx" => ("forwarded: out by eth0", own(&lab.backends[0], false)),
+            "redirect" => ("redirected: out by eth1", second(&lab.backends[1], false)),
+            other => bail!("{other}: {trace}"),
+        };
+        ensure!(steps.contains(by) && trace["backend"] == backend.to_string(), "{trace}");
+        told.push(verdict.to_owned());
+    }
+    ensure!(["tx", "redirect"].iter().all(|verdict| told.iter().any(|one| one == verdict)), "{told:?}");
     Ok(())
 }
 
