@@ -67,6 +67,21 @@ fn identity(address: IpAddr) -> (u64, u64) {
 /// Each round gives a candidate credit by its weight; each full credit takes its next preferred free place. The
 /// expected cost is M ln M steps.
 pub fn populate(class: TableClass, turns: &mut [Turn], table: &mut [u16]) -> bool {
+    fill(class, turns, table, None)
+}
+
+/// What [`populate`] writes at `index`; 0 if no candidate has a weight. `table` is as for that, and holds nothing of use
+/// afterwards.
+///
+/// It stops as soon as the place is taken, which it mostly is early: the expected cost is M steps.
+pub fn choice(class: TableClass, turns: &mut [Turn], table: &mut [u16], index: u32) -> u16 {
+    fill(class, turns, table, Some(index));
+    table.get(index as usize).copied().unwrap_or(0)
+}
+
+/// [`populate`] that ends early once the place `last` is taken.
+#[inline]
+fn fill(class: TableClass, turns: &mut [Turn], table: &mut [u16], last: Option<u32>) -> bool {
     table.fill(0);
     turns.sort_unstable_by_key(|turn| turn.candidate.address);
     let full = turns.iter().map(|turn| turn.candidate.weight).max().unwrap_or(0);
@@ -82,8 +97,9 @@ pub fn populate(class: TableClass, turns: &mut [Turn], table: &mut [u16]) -> boo
                 continue;
             }
             turn.credit = turn.credit.wrapping_sub(u64::from(full));
-            loop {
-                let place = table.get_mut(turn.next as usize);
+            let taken = loop {
+                let index = turn.next;
+                let place = table.get_mut(index as usize);
                 turn.next = turn.next.wrapping_add(turn.skip);
                 if turn.next >= entries {
                     turn.next = turn.next.wrapping_sub(entries);
@@ -92,11 +108,11 @@ pub fn populate(class: TableClass, turns: &mut [Turn], table: &mut [u16]) -> boo
                     && *place == 0
                 {
                     *place = turn.candidate.slot;
-                    break;
+                    break index;
                 }
-            }
+            };
             free = free.wrapping_sub(1);
-            if free == 0 {
+            if free == 0 || last == Some(taken) {
                 return true;
             }
         }
@@ -171,6 +187,19 @@ mod tests {
         assert!(!table.contains(&2) && !table.contains(&0));
         let mut turns: Vec<Turn> = pool(2, |_| 0).into_iter().map(|c| Turn::new(c, CLASS)).collect();
         assert!(!populate(CLASS, &mut turns, &mut [0; 65_521]));
+    }
+
+    #[test]
+    fn the_choice_for_one_place_is_what_the_table_has_there() {
+        let pool = pool(30, |slot| u32::from(slot % 4));
+        let table = table(TableClass::Small, &pool);
+        let mut scratch = std::vec![0; table.len()];
+        for index in 0..TableClass::Small.entries() {
+            let mut turns: Vec<Turn> = pool.iter().map(|c| Turn::new(*c, TableClass::Small)).collect();
+            let choice = choice(TableClass::Small, &mut turns, &mut scratch, index);
+            assert_eq!(choice, table[index as usize], "index {index}");
+        }
+        assert_eq!(choice(TableClass::Small, &mut [], &mut scratch, 7), 0);
     }
 
     #[test]

@@ -70,6 +70,31 @@ impl fmt::Display for Change {
     }
 }
 
+impl Change {
+    /// The change as it is asked for on the command line, without the program's name.
+    #[must_use]
+    pub fn command(&self) -> String {
+        match self {
+            Self::AddBackend { service, address, weight: 1 } => format!("backend add {service} {address}"),
+            Self::AddBackend { service, address, weight } => {
+                format!("backend add {service} {address} --weight {weight}")
+            }
+            Self::RemoveBackend { service, address } => format!("backend remove {service} {address}"),
+            Self::SetState { service, address, state } => {
+                let verb = match state {
+                    AdminState::Enabled => "enable",
+                    AdminState::Drain => "drain",
+                    AdminState::Disabled => "disable",
+                };
+                format!("backend {verb} {service} {address}")
+            }
+            Self::SetWeight { service, address, weight } => {
+                format!("backend weight {service} {address} {weight}")
+            }
+        }
+    }
+}
+
 /// Why a change cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {

@@ -218,6 +218,17 @@ impl Actual {
         self.written(*self.keys.get(key)?).map(|written| &*written.table)
     }
 
+    /// What the table of a service was made of, by address: nothing if it has no table. `None` if that is not known: the
+    /// table was found in the maps, or there is no such service.
+    #[must_use]
+    pub fn pool(&self, key: &ServiceKey) -> Option<&[Candidate]> {
+        let (index, word) = self.service(key)?;
+        if !word.has(ServiceWord::SERVE) {
+            return Some(&[]);
+        }
+        self.written(index)?.pool.as_deref()
+    }
+
     /// The slot of a backend; of several (while one replaces another) the one that takes most.
     #[must_use]
     pub fn slot_of(&self, key: &ServiceKey, backend: IpAddr) -> Option<u16> {

@@ -9,8 +9,8 @@ use lb_core::config::Problem;
 use serde::{Deserialize, Serialize};
 
 pub use flow::{
-    Counter, CounterKind, CounterList, DEFAULT_FLOW_LIMIT, Flow, FlowList, FlowLookup, FlowQuery, FlowState,
-    LookupQuery, MAX_FLOW_LIMIT,
+    Counter, CounterKind, CounterList, DEFAULT_FLOW_LIMIT, ExceptionSince, Flow, FlowList, FlowLookup,
+    FlowQuery, FlowState, LookupQuery, MAX_FLOW_LIMIT,
 };
 pub use service::{
     Backend, BackendList, BackendQuery, Health, Service, ServiceList, ServiceTable, SlotState,

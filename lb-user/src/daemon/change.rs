@@ -3,6 +3,7 @@
 use lb_core::config::{self, Interface, Limits, Problem};
 use lb_core::edit::{self, Change};
 use lb_core::health::Verdict;
+use lb_core::history::Cause;
 use tokio::time::Instant;
 
 use super::controller::Controller;
@@ -39,9 +40,10 @@ impl Controller {
             ApiError::internal(format!("{error:#}"), "free space, or mend the permissions of the directory")
         })?;
         let before = self.loaded.clone();
-        self.put_in_force(next).await?;
+        let cause = Cause::Command(change.clone());
+        self.put_in_force(next, &cause).await?;
         if let Err(error) = draft.publish() {
-            self.undo(before).await;
+            self.undo(before, cause).await;
             return Err(ApiError::internal(
                 format!("{error:#}; the change was undone"),
                 "mend the file system and repeat the command",
@@ -69,7 +71,7 @@ impl Controller {
             return Ok(self.changed(format!("{} has not changed", path.display())));
         }
         let next = file::understand(&path, text, self.loaded.generation + 1).await?;
-        self.put_in_force(next).await?;
+        self.put_in_force(next, &Cause::Reload).await?;
         tracing::info!(generation = self.loaded.generation, "reloaded");
         Ok(self.changed(format!("reloaded {}", path.display())))
     }
@@ -98,7 +100,7 @@ impl Controller {
     }
 
     /// Makes `next` the configuration in force, or leaves the one that is.
-    async fn put_in_force(&mut self, next: Loaded) -> Result<(), ApiError> {
+    async fn put_in_force(&mut self, next: Loaded, cause: &Cause) -> Result<(), ApiError> {
         let file = self.options.config.display().to_string();
         let fixed = changed_limits(&self.loaded.config.limits, &next.config.limits, &next.text);
         if !fixed.is_empty() {
@@ -129,10 +131,10 @@ impl Controller {
         self.prober.configure(Instant::now().into_std(), &self.loaded.config);
         self.keep_serving();
         self.resolve_backends().await;
-        if let Err(error) = self.reconcile() {
+        if let Err(error) = self.reconcile(cause) {
             let message = format!("the change can't be applied: {error:#}");
             self.take_back(&anew);
-            self.undo(before).await;
+            self.undo(before, cause.clone()).await;
             return Err(ApiError::conflict(message, "nothing was changed"));
         }
         self.metrics_listener.switch(listen, bound, &self.commands);
@@ -153,14 +155,14 @@ impl Controller {
         self.prober.adopt(&serving);
     }
 
-    /// Goes back to an earlier configuration.
-    async fn undo(&mut self, before: Loaded) {
+    /// Goes back to an earlier configuration, since what `cause` says could not be completed.
+    async fn undo(&mut self, before: Loaded, cause: Cause) {
         self.loaded = before;
         self.prober.configure(Instant::now().into_std(), &self.loaded.config);
         self.keep_serving();
         self.turn_back();
         self.resolve_backends().await;
-        self.reconcile_or_warn();
+        self.reconcile_or_warn(&Cause::Undone(Box::new(cause)));
         self.forget_interfaces();
         self.join_groups();
     }

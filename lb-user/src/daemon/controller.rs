@@ -12,6 +12,7 @@ use lb_common::flow::tick_of;
 use lb_common::hash::HashKey;
 use lb_core::alarm::{Change, Growth, GrowthAlarm, GrowthChange, LoadAlarm};
 use lb_core::config::Config;
+use lb_core::history::{Cause, History};
 use lb_core::plan::{Actual, MapOp, NextHop, diff, plan};
 use lb_core::sweep::{self, Census, MARKING_PASSES};
 use lb_core::totals::Owner;
@@ -66,6 +67,8 @@ pub(super) struct Controller {
     pub(super) reload_ok: bool,
     pub(super) totals: KeptTotals,
     pub(super) shares: Shares,
+    /// The table switches since the start.
+    pub(super) history: History,
     pub(super) metrics_listener: MetricsListener,
     /// What the API and the listener of metrics send commands by.
     pub(super) commands: mpsc::WeakSender<Command>,
@@ -144,7 +147,7 @@ impl Controller {
         let (from, to) = (transition.from, transition.to);
         tracing::info!(%service, backend = %address, %from, %to, reason = %transition.reason, "health changed");
         self.totals.transition(&Owner { service: service.clone(), backend: *address }, to);
-        self.reconcile_or_warn();
+        self.reconcile_or_warn(&Cause::Health { backend: *address, transition: transition.clone() });
     }
 
     /// Looks at interfaces, routes and neighbours again.
@@ -152,8 +155,10 @@ impl Controller {
         if let Err(error) = self.look_at_interfaces().await {
             tracing::warn!(error = %format!("{error:#}"), "cannot read the interfaces");
         }
+        let before: BTreeSet<IpAddr> = self.next_hops().into_keys().collect();
         self.resolve_backends().await;
-        self.reconcile_or_warn();
+        let now = self.next_hops().into_keys().collect();
+        self.reconcile_or_warn(&Cause::network(&before, &now));
     }
 
     /// Tries again what failed: operations on the maps, interfaces that could not be attached, groups, routes.
@@ -175,20 +180,21 @@ impl Controller {
     }
 
     /// Makes the maps what configuration, health and routes ask for, and keeps a failure for `status`.
-    pub(super) fn reconcile_or_warn(&mut self) {
-        if let Err(error) = self.reconcile() {
+    pub(super) fn reconcile_or_warn(&mut self, cause: &Cause) {
+        if let Err(error) = self.reconcile(cause) {
             tracing::error!(error = %format!("{error:#}"), "cannot bring the maps up to date");
         }
     }
 
-    /// Makes the maps what configuration, health and routes ask for.
+    /// Makes the maps what configuration, health and routes ask for. `cause` is what changed in these.
     ///
     /// # Errors
     /// If they are too small, or the kernel refuses an operation; those before it are done and known to be.
-    pub(super) fn reconcile(&mut self) -> Result<()> {
+    pub(super) fn reconcile(&mut self, cause: &Cause) -> Result<()> {
         let result = self.try_reconcile();
         self.map_failures += u64::from(result.is_err());
         self.shares.update(&self.actual);
+        self.history.record(SystemTime::now(), cause, &self.actual);
         self.apply_error = result.as_ref().err().map(|error| format!("{error:#}"));
         result
     }

@@ -11,11 +11,12 @@ use lb_common::limits::WAYS;
 use lb_common::packet::{Family, Tuple};
 use lb_common::world::table_index;
 use lb_core::config::{Protocol, Service};
+use lb_core::history::{Horizon, Since};
 use lb_core::plan::ServiceKey;
 
 use super::controller::{Controller, present_tick};
-use crate::api::ApiError;
-use crate::api::types::{Flow, FlowList, FlowLookup, FlowQuery, FlowState, LookupQuery};
+use crate::api::types::{ExceptionSince, Flow, FlowList, FlowLookup, FlowQuery, FlowState, LookupQuery};
+use crate::api::{ApiError, Timestamp};
 
 /// What a slot stands for.
 struct SlotName<'c> {
@@ -109,30 +110,36 @@ impl Controller {
         let tracked = self.entry(hash).filter(|_| service.track);
         let found = tracked.and_then(|entry| Some((entry, names.get(&entry.slot())?)));
         let found = found.filter(|(_, name)| name.service.name == service.name);
+        let stays =
+            found.as_ref().filter(|(_, name)| matches!(name.state, SlotState::Serving | SlotState::Draining));
+        // The mark in the entry comes later, with the next passes over the flow table.
+        let exception = stays.filter(|(_, name)| Some(name.backend) != table_backend);
         let mut explanation = vec![format!("{from} to {key} belongs to service {}", service.name)];
         explanation.push(match &found {
             None if !service.track => "its flows are not remembered".to_owned(),
             None => "the flow table has no entry for it".to_owned(),
-            Some((entry, name)) => describe_entry(*entry, name),
+            Some((entry, name)) => describe_entry(*entry, name, exception.is_some()),
         });
         explanation.push(match table_backend {
             Some(backend) => format!("the Maglev table names {backend} at index {index}"),
             None => format!("the Maglev table names no backend at index {index}: nothing serves"),
         });
-        let stays =
-            found.as_ref().filter(|(_, name)| matches!(name.state, SlotState::Serving | SlotState::Draining));
+        let since = exception.map(|(_, name)| self.history.since(&key, hash.fingerprint(), name.backend));
+        explanation.extend(since.as_ref().map(|since| describe_since(since.as_ref())));
         let backend = stays.map(|(_, name)| name.backend).or(table_backend);
         explanation.push(match (stays, backend) {
             (Some((_, name)), _) => format!("its packets go to {}, where the entry keeps it", name.backend),
             (None, Some(backend)) => format!("its next packet goes to {backend}, by the table"),
             (None, None) => "its next packet is dropped".to_owned(),
         });
+        let is_exception = exception.is_some();
         Ok(FlowLookup {
             service: service.name.clone(),
             backend,
-            entry: found.map(|(entry, name)| flow(&tuple, entry, name)),
+            entry: found.map(|(entry, name)| Flow { exception: is_exception, ..flow(&tuple, entry, name) }),
             table_index: index,
             table_backend,
+            exception_since: since.flatten().and_then(|since| exception_since(&since)),
             explanation,
         })
     }
@@ -145,9 +152,9 @@ impl Controller {
     }
 }
 
-fn describe_entry(entry: FlowEntry, name: &SlotName<'_>) -> String {
+fn describe_entry(entry: FlowEntry, name: &SlotName<'_>, exception: bool) -> String {
     let state = state_of(entry).word();
-    let exception = if entry.is(FlowEntry::EXCEPTION) { ", an exception to the present table" } else { "" };
+    let exception = if exception { ", an exception to the present table" } else { "" };
     let backend = match name.state {
         SlotState::Serving => "which serves",
         SlotState::Draining => "which drains: it keeps its flows",
@@ -158,6 +165,36 @@ fn describe_entry(entry: FlowEntry, name: &SlotName<'_>) -> String {
         age_seconds(entry),
         name.backend
     )
+}
+
+/// Since when a flow is an exception, as the reply has it; `None` if that is not known.
+fn exception_since(since: &Since<'_>) -> Option<ExceptionSince> {
+    let Since::Switch(switch) = since else { return None };
+    let (cause, generation) = (switch.cause.to_string(), switch.generation);
+    Some(ExceptionSince { at: Timestamp(switch.at), cause, generation })
+}
+
+/// The same in words, which also say how far back tables are known.
+fn describe_since(since: Option<&Since<'_>>) -> String {
+    let what = "elsewhere than the table since";
+    match since {
+        Some(Since::Switch(switch)) => {
+            format!("{what} {}: {} (generation {})", Timestamp(switch.at), switch.cause, switch.generation)
+        }
+        Some(Since::Longer { known_since, horizon }) => {
+            let known_since = Timestamp(*known_since);
+            match horizon {
+                Horizon::EarlierDaemon => format!(
+                    "{what} this daemon started ({known_since}), or longer: earlier tables are not known"
+                ),
+                Horizon::Forgotten => {
+                    format!("{what} {known_since}, or longer: earlier tables are forgotten")
+                }
+                Horizon::Added => format!("{what} {known_since}, when the service was added"),
+            }
+        }
+        None => format!("{what} when is not known"),
+    }
 }
 
 fn state_of(entry: FlowEntry) -> FlowState {
@@ -245,7 +282,32 @@ fn ends_of(tuple: &Tuple) -> (SocketAddr, SocketAddr) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
+
+    #[test]
+    fn a_table_that_was_longer_another_one_says_how_far_back_tables_are_known() {
+        let known_since = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        for (horizon, words) in [
+            (
+                Horizon::EarlierDaemon,
+                "elsewhere than the table since this daemon started (2023-11-14T22:13:20.000Z), or longer: earlier \
+                 tables are not known",
+            ),
+            (
+                Horizon::Forgotten,
+                "elsewhere than the table since 2023-11-14T22:13:20.000Z, or longer: earlier tables are forgotten",
+            ),
+            (
+                Horizon::Added,
+                "elsewhere than the table since 2023-11-14T22:13:20.000Z, when the service was added",
+            ),
+        ] {
+            let since = Since::Longer { known_since, horizon };
+            assert_eq!((describe_since(Some(&since)).as_str(), exception_since(&since)), (words, None));
+        }
+    }
 
     #[test]
     fn a_tuple_survives_the_map_and_gives_back_its_ends() {

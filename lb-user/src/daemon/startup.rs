@@ -11,6 +11,7 @@ use lb_common::{BackendWord, SlotState};
 use lb_core::alarm::{GrowthAlarm, LoadAlarm};
 use lb_core::config::{AdminState, Config};
 use lb_core::health::Verdict;
+use lb_core::history::{Cause, History};
 use lb_core::plan::{Actual, ServiceKey, VerdictMap, plan};
 use lb_core::sweep::{Census, MARKING_PASSES};
 use tokio::sync::mpsc;
@@ -146,6 +147,7 @@ async fn bring_up(
         reload_ok: true,
         totals,
         shares: Shares::default(),
+        history: History::default(),
         metrics_listener,
         commands,
         census: Census::default(),
@@ -175,14 +177,15 @@ impl Controller {
             let desired = plan(&config, &self.prober.verdicts(), &self.next_hops());
             self.actual.recognise(&desired);
         }
+        let cause = Cause::Start { adopted: !fresh };
         if fresh {
             // No packet before all is in place.
-            self.reconcile().context("cannot fill the maps")?;
+            self.reconcile(&cause).context("cannot fill the maps")?;
             self.attach_all(&config.interfaces)?;
         } else {
             // What can fail comes before the maps are touched: the earlier daemon's stay in force then.
             let attached = self.attach_all(&config.interfaces)?;
-            if let Err(error) = self.reconcile() {
+            if let Err(error) = self.reconcile(&cause) {
                 self.take_back(&attached);
                 return Err(error.context("cannot fill the maps"));
             }

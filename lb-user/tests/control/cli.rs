@@ -47,6 +47,14 @@ fn answers_are_shown_in_tables() {
             "flow lookup --from 198.51.100.7:40000 --to 192.0.2.10:80",
             "web -> 10.0.0.1\n  the flow table has an entry\n",
         ),
+        (
+            "flow lookup --from 198.51.100.7:40000 --to 192.0.2.10:80",
+            "  elsewhere than the table since 2023-11-14T22:13:20.000Z: backend add web 10.0.0.2 (generation 4)\n",
+        ),
+        (
+            "-o json flow lookup --from 198.51.100.7:40000 --to 192.0.2.10:80",
+            r#""exception_since":{"at":"2023-11-14T22:13:20.000Z","cause":"backend add web 10.0.0.2","generation":4}"#,
+        ),
         ("counters", "verdict  forwarded       6800  about forwarded\n"),
         ("counters --all", "drop     no_backend         0  about no_backend\n"),
         (

@@ -109,9 +109,16 @@ pub(crate) fn lookup() -> FlowLookup {
         entry: Some(flow()),
         table_index: 17,
         table_backend: Some([10, 0, 0, 2].into()),
+        exception_since: Some(ExceptionSince {
+            at: Timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
+            cause: "backend add web 10.0.0.2".to_owned(),
+            generation: 4,
+        }),
         explanation: vec![
             "the flow table has an entry".to_owned(),
             "the table would say 10.0.0.2".to_owned(),
+            "elsewhere than the table since 2023-11-14T22:13:20.000Z: backend add web 10.0.0.2 (generation 4)"
+                .to_owned(),
         ],
     }
 }

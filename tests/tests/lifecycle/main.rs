@@ -5,6 +5,7 @@ mod adoption;
 mod bad_input;
 mod change;
 mod conflict;
+mod exception;
 mod fixture;
 mod interfaces;
 mod leftover;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use lb_core::config::Protocol;
 use serde::{Deserialize, Serialize};
 
-use crate::api::words;
+use crate::api::{Timestamp, words};
 
 /// Most flows in one reply: some 20 MB of JSON, which the daemon writes between two health checks.
 pub const MAX_FLOW_LIMIT: u32 = 100_000;
@@ -114,8 +114,23 @@ pub struct FlowLookup {
     /// Backend that this index names, which decides for flows without an entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table_backend: Option<IpAddr>,
+    /// Since when the table would send it elsewhere than its entry does; absent if it would not, or if that was so before
+    /// the daemon started or longer than it remembers, which `explanation` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exception_since: Option<ExceptionSince>,
     /// The same in sentences, in the order in which the program looks.
     pub explanation: Vec<String>,
+}
+
+/// The change of a service's table that made a flow an exception: the table before named its backend, none since did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExceptionSince {
+    /// When it came into force.
+    pub at: Timestamp,
+    /// What changed: a command, `reload`, `health of …`, `network: …`.
+    pub cause: String,
+    /// The service's `table_generation` from then on.
+    pub generation: u32,
 }
 
 /// `GET /v1/counters`
