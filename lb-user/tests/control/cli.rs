@@ -26,7 +26,7 @@ fn answers_are_shown_in_tables() {
         ("status", "1 service, 2 backends: 1 up, 1 down\n"),
         ("status", "1024 of 1048576 entries (0.1 %)"),
         ("status", "64.0 MiB: services 1/512"),
-        ("status", "eth0           2  generic  auto             77  the driver refused\n"),
+        ("status", "eth0           2  steer  generic  auto             77     7  the driver refused\n"),
         ("status", "warning: eth0 is attached in generic mode\n"),
         (
             "service list",
