@@ -12,7 +12,7 @@ use lb_common::flow::tick_of;
 use lb_common::hash::HashKey;
 use lb_core::alarm::{Change, Flood, FloodAlarm, FloodChange, LoadAlarm};
 use lb_core::config::Config;
-use lb_core::plan::{Actual, MapOp, NextHop, diff, plan};
+use lb_core::plan::{Actual, NextHop, diff, plan};
 use lb_core::sweep::{self, Census, MARKING_PASSES};
 use lb_core::totals::Owner;
 use nix::time::{ClockId, clock_gettime};
@@ -195,13 +195,13 @@ impl Controller {
             return Ok(());
         }
         tracing::debug!(operations = ops.len(), "changing the maps");
+        if sweep::calls_for_marks(&self.actual, &ops) {
+            // By the timer: until its passes have come by, packets find out unmarked exceptions themselves.
+            self.marking_passes = MARKING_PASSES;
+        }
         let Self { tables, actual, totals, .. } = self;
         let result = tables.perform(&ops, |slots| totals.retire(slots), |op| actual.apply(op));
         self.observe_traffic();
-        if ops.iter().any(|op| matches!(op, MapOp::StoreService { .. })) {
-            self.marking_passes = MARKING_PASSES;
-            self.sweep();
-        }
         result
     }
 
