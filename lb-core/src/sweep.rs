@@ -87,8 +87,8 @@ pub struct SlotFacts<'t> {
 
 /// What a pass must know, by slot below `slots`. Exceptions are marked only if `marking`.
 ///
-/// A service that the configuration does not name any more, and that is still in the maps, has the timeouts of one that
-/// says nothing.
+/// A slot of a service that keeps no flows has none: no packet asks for its entries, and they are cleared. A service that
+/// the configuration does not name any more, and that is still in the maps, has the timeouts of one that says nothing.
 #[must_use]
 pub fn slot_facts<'a>(
     actual: &'a Actual,
@@ -103,6 +103,9 @@ pub fn slot_facts<'a>(
     let mut facts = vec![None; slots];
     for (slot, row, word) in actual.slots().filter(|(_, _, word)| word.state() != SlotState::Free) {
         let Some((key, service)) = services.get(&u32::from(row.service)) else { continue };
+        if !service.has(ServiceWord::TRACK) {
+            continue;
+        }
         let idle = idle.get(key).copied().unwrap_or_else(|| Idle::from(&Timeouts::default()));
         let table = marking.then(|| (service.class(), actual.table(key).unwrap_or_default()));
         if let Some(place) = facts.get_mut(usize::from(slot)) {

@@ -97,6 +97,17 @@ fn no_config() -> Config {
 const TRACKED: u8 = ServiceWord::PUBLISHED | ServiceWord::SERVE | ServiceWord::TRACK;
 
 #[test]
+fn entries_of_a_service_that_keeps_no_flows_are_cleared() {
+    let entry = FlowEntry::new(9, 1, 500, LIVE | FlowEntry::EXCEPTION);
+    for (flags, left) in [(TRACKED, entry), (TRACKED & !ServiceWord::TRACK, FlowEntry::EMPTY)] {
+        let actual = one_service(flags, SlotState::Serving);
+        let word = AtomicU64::new(entry.0);
+        pass([&word], 500, &slot_facts(&actual, &no_config(), 2, false));
+        assert_eq!(FlowEntry(word.into_inner()), left, "flags {flags:#b}");
+    }
+}
+
+#[test]
 fn flows_of_a_service_that_only_the_maps_know_have_the_default_times() {
     let actual = one_service(TRACKED, SlotState::Serving);
     let facts = slot_facts(&actual, &no_config(), 2, true);
