@@ -1,5 +1,5 @@
 //! The flood guard's arithmetic: how many new flows a CPU has seen in the present window, as one word; and the row of the
-//! GUARD map that a CPU has for this and for its clock.
+//! GUARD map, which a CPU has for this, for its clock and for what else a new flow needs.
 
 use crate::flow::{TICK_SHIFT, TICKS};
 
@@ -9,6 +9,9 @@ pub const GUARD_WORDS: usize = 8;
 pub const COUNT_WORD: usize = 0;
 /// The word of a CPU's row that is its [`ClockWord`].
 pub const CLOCK_WORD: usize = 1;
+/// The word of a CPU's row that is [`IdleTicks`](crate::idle::IdleTicks): the longest idle times of all services, the same
+/// in all rows, written by user space.
+pub const IDLE_WORD: usize = 2;
 
 /// Nanoseconds of a window as a power of two: 2^24 ns, 16.8 ms. A few ticks of the coarse clock, and short enough for a
 /// flood to be met at once.
@@ -121,7 +124,7 @@ mod tests {
     fn the_tick_of_a_window_is_the_tick_of_each_of_its_moments() {
         for tick in [0, 1, 7, 2_047, 2_048, 2_049, (1 << 31) - 1] {
             let first = tick << TICK_SHIFT;
-            for at in [first, first + 1, first + (1 << WINDOW_SHIFT), first + (1 << TICK_SHIFT) - 1] {
+            for at in [first, first + 1, first + (1 << WINDOW_SHIFT), first + ((1 << TICK_SHIFT) - 1)] {
                 assert_eq!(tick_of_window(window_of(at)), tick_of(at), "{at}");
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::backend::{BackendRow, SlotState};
 use crate::counters::Event;
-use crate::flow::{FlowEntry, evictability};
+use crate::flow::{EXPIRED, FlowEntry, evictability};
 use crate::hash::{FlowHash, flow_hash};
 use crate::limits::WAYS;
 use crate::packet::{Tuple, protocol};
@@ -242,6 +242,7 @@ fn store<W: Steering>(world: &W, place: Place<W::Bucket>, new: FlowEntry, signal
         world.note(Event::Guarded);
         return;
     }
+    let idle = world.idle();
     let mut victim = FlowEntry::EMPTY;
     let mut worth = 0u16;
     let mut way = usize::MAX;
@@ -257,7 +258,7 @@ fn store<W: Steering>(world: &W, place: Place<W::Bucket>, new: FlowEntry, signal
             world.note(Event::LostRace);
             return;
         }
-        let score = evictability(found, new.tick());
+        let score = evictability(found, new.tick(), idle);
         if score > worth {
             (way, victim, worth) = (at, found, score);
         }
@@ -267,7 +268,7 @@ fn store<W: Steering>(world: &W, place: Place<W::Bucket>, new: FlowEntry, signal
         return;
     }
     let place = Place { way, ..place };
-    if is_unmarked_exception(world, victim) {
+    if worth < EXPIRED && is_unmarked_exception(world, victim) {
         keep(world, place, victim);
         world.note(Event::Unstored);
     } else if overwrite(world, place, victim, new, tuple) && !victim.is_empty() {

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lb_common::flow::FlowEntry;
+use lb_common::idle::IdleTicks;
 use lb_common::service::TableClass;
 use lb_common::world::table_index;
 use lb_common::{ServiceWord, SlotState};
 
-use crate::aging::Idle;
+use crate::aging::idle_ticks;
 use crate::config::{Config, Timeouts};
 use crate::plan::{Actual, MapOp, ServiceKey};
 
@@ -78,11 +79,19 @@ pub struct Census {
 #[derive(Clone, Copy, Debug)]
 pub struct SlotFacts<'t> {
     /// When its flows are given up.
-    pub idle: Idle,
+    pub idle: IdleTicks,
     /// The table of its service, if exceptions are to be marked.
     pub table: Option<(TableClass, &'t [u16])>,
     /// Its flows are picked anew on their next packet: nothing about them is worth keeping, with or without a table.
     pub dead: bool,
+}
+
+/// The longest idle times of all services, for packets: none of a flow that no pass would clear is over by them. Services
+/// that only the maps know count, too.
+#[must_use]
+pub fn longest_idle(config: &Config) -> IdleTicks {
+    let all = config.services.iter().map(|service| idle_ticks(&service.timeouts));
+    all.fold(idle_ticks(&Timeouts::default()), IdleTicks::longest)
 }
 
 /// What a pass must know, by slot below `slots`. Exceptions are marked only if `marking`.
@@ -98,15 +107,15 @@ pub fn slot_facts<'a>(
 ) -> Vec<Option<SlotFacts<'a>>> {
     let services: BTreeMap<u32, (ServiceKey, ServiceWord)> =
         actual.services().map(|(key, index, word)| (index, (*key, word))).collect();
-    let idle: BTreeMap<ServiceKey, Idle> =
-        config.services.iter().map(|one| (ServiceKey::from(one), Idle::from(&one.timeouts))).collect();
+    let idle: BTreeMap<ServiceKey, IdleTicks> =
+        config.services.iter().map(|one| (ServiceKey::from(one), idle_ticks(&one.timeouts))).collect();
     let mut facts = vec![None; slots];
     for (slot, row, word) in actual.slots().filter(|(_, _, word)| word.state() != SlotState::Free) {
         let Some((key, service)) = services.get(&u32::from(row.service)) else { continue };
         if !service.has(ServiceWord::TRACK) {
             continue;
         }
-        let idle = idle.get(key).copied().unwrap_or_else(|| Idle::from(&Timeouts::default()));
+        let idle = idle.get(key).copied().unwrap_or_else(|| idle_ticks(&Timeouts::default()));
         let table = marking.then(|| (service.class(), actual.table(key).unwrap_or_default()));
         if let Some(place) = facts.get_mut(usize::from(slot)) {
             *place = Some(SlotFacts { idle, table, dead: word.state() == SlotState::Dead });

@@ -6,7 +6,8 @@ use aya_ebpf::helpers::generated::{
 use lb_common::backend::BackendRow;
 use lb_common::counters::{COUNTERS_PER_CPU, Event};
 use lb_common::egress::EgressRow;
-use lb_common::guard::{CLOCK_WORD, COUNT_WORD, ClockWord, GuardWord, tick_of_window, window_of};
+use lb_common::guard::{CLOCK_WORD, COUNT_WORD, ClockWord, GuardWord, IDLE_WORD, tick_of_window, window_of};
+use lb_common::idle::IdleTicks;
 use lb_common::limits::{TABLE_ENTRIES_PER_VALUE, WAYS};
 use lb_common::packet::Tuple;
 use lb_common::pick::{Pick, Service, Signals, pick};
@@ -156,6 +157,15 @@ impl Steering for Maps {
     #[inline(always)]
     fn tick(&self) -> u16 {
         guard_row().map_or(0, |row| tick_of_window(window(row)))
+    }
+
+    #[inline(always)]
+    fn idle(&self) -> IdleTicks {
+        let Some(row) = guard_row() else { return IdleTicks::default() };
+        // SAFETY: the row has eight words.
+        let word = unsafe { row.add(IDLE_WORD) };
+        // SAFETY: an aligned word inside the map value, which user space alone writes, as a whole.
+        IdleTicks(unsafe { word.read_volatile() })
     }
 
     #[inline(always)]

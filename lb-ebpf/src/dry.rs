@@ -8,6 +8,7 @@ use lb_common::counters::Event;
 use lb_common::egress::EgressRow;
 use lb_common::frame::{PacketEdit, PacketView, Plain};
 use lb_common::guard::tick_of_window;
+use lb_common::idle::IdleTicks;
 use lb_common::limits::WAYS;
 use lb_common::packet::{Tuple, Walk};
 use lb_common::pick::{Pick, Service, Signals, pick};
@@ -89,6 +90,11 @@ impl Steering for DryMaps {
     #[inline(always)]
     fn tick(&self) -> u16 {
         tick_of_window(present_window())
+    }
+
+    #[inline(always)]
+    fn idle(&self) -> IdleTicks {
+        Maps.idle()
     }
 
     #[inline(always)]

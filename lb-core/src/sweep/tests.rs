@@ -16,7 +16,7 @@ const CLASS: TableClass = TableClass::Small;
 const LIVE: u8 = FlowEntry::CONFIRMED;
 
 fn facts(table: Option<&[u16]>, dead: bool) -> SlotFacts<'_> {
-    SlotFacts { idle: Idle::from(&Timeouts::default()), table: table.map(|table| (CLASS, table)), dead }
+    SlotFacts { idle: idle_ticks(&Timeouts::default()), table: table.map(|table| (CLASS, table)), dead }
 }
 
 /// A word that a packet rewrites between the look at it and the change.
@@ -111,7 +111,7 @@ fn entries_of_a_service_that_keeps_no_flows_are_cleared() {
 fn flows_of_a_service_that_only_the_maps_know_have_the_default_times() {
     let actual = one_service(TRACKED, SlotState::Serving);
     let facts = slot_facts(&actual, &no_config(), 2, true);
-    assert_eq!(facts[1].map(|facts| facts.idle), Some(Idle::from(&Timeouts::default())));
+    assert_eq!(facts[1].map(|facts| facts.idle), Some(idle_ticks(&Timeouts::default())));
 }
 
 #[test]

@@ -58,6 +58,10 @@ const fn ticks(ticks: u16) -> Duration {
     Duration::from_nanos((ticks as u64) << TICK_SHIFT)
 }
 
+pub(crate) const fn timeouts() -> Timeouts {
+    Timeouts { established: ticks(ESTABLISHED), closing: ticks(CLOSING), udp: ticks(UDP) }
+}
+
 fn service(number: usize) -> Service {
     Service {
         name: format!("s{number}"),
@@ -69,7 +73,7 @@ fn service(number: usize) -> Service {
         when_all_down: WhenAllDown::ServeAll,
         unknown_port: UnknownPort::Drop,
         track: true,
-        timeouts: Timeouts { established: ticks(ESTABLISHED), closing: ticks(CLOSING), udp: ticks(UDP) },
+        timeouts: timeouts(),
         check: Some(Check::new(CheckKind::Tcp)),
         backends: Vec::new(),
     }

@@ -181,7 +181,13 @@ impl Controller {
     /// # Errors
     /// If they are too small, or the kernel refuses an operation; those before it are done and known to be.
     pub(super) fn reconcile(&mut self) -> Result<()> {
+        let idle = sweep::longest_idle(&self.loaded.config);
+        // Longer times hold before anything else changes, shorter ones when all has.
+        self.tables.set_idle(self.tables.idle().longest(idle));
         let result = self.try_reconcile();
+        if result.is_ok() {
+            self.tables.set_idle(idle);
+        }
         self.map_failures += u64::from(result.is_err());
         self.shares.update(&self.actual);
         self.apply_error = result.as_ref().err().map(|error| format!("{error:#}"));

@@ -6,7 +6,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use lb_common::backend::SlotState;
-use lb_common::flow::{FlowEntry, TICKS, age};
+use lb_common::flow::{FlowEntry, TICKS};
+use lb_common::idle::IdleTicks;
 use lb_common::limits::WAYS;
 use lb_common::reason::Action;
 use lb_common::service::{ServiceWord, VipRow};
@@ -21,6 +22,8 @@ use crate::packets::{Client, HostWorld, Probe, Seen, Setup};
 const MAX_STEPS: usize = 256;
 /// Buckets of the flow table: few, so that flows meet in them.
 const BUCKETS: u32 = 4;
+/// Idle times, which a few steps of the clock are enough for.
+const IDLE: IdleTicks = IdleTicks::new(400, 20, 100, 50);
 /// Different maps that [`setup`] makes.
 const SETUPS: u8 = 32;
 /// What an answer may be longer than its question: a neighbour advertisement has an option that a solicitation may lack.
@@ -154,6 +157,7 @@ fn setup(choice: u8) -> Setup {
         setup.egress[0].ifindex += 1;
     }
     setup.buckets = BUCKETS;
+    setup.idle = IDLE;
     setup
 }
 
@@ -249,7 +253,7 @@ fn is_legal(before: FlowEntry, after: FlowEntry, now: u16, seen: &Seen) -> Resul
         return fault("no peer sent it");
     }
     let same = before.fingerprint() == after.fingerprint();
-    if !same && before.is(FlowEntry::EXCEPTION) && age(now, before.tick()) <= 1 {
+    if !same && before.is(FlowEntry::EXCEPTION) && !IDLE.is_over(before, now % TICKS) {
         return fault("a live exception was evicted");
     }
     // A flow that is picked anew may get the table's choice, which is what it had: then it is none any more.
