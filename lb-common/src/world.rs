@@ -75,7 +75,7 @@ pub trait World: PacketEdit {
     fn pick(&self, tuple: &Tuple, signals: Signals, service: Service) -> Pick;
     /// Adds one packet to an outcome.
     fn count(&self, outcome: Outcome);
-    /// Adds a packet, and a flow if it is the first of one, to a slot.
+    /// Adds a packet to a slot, and a flow if it counts as one: [`Pick::is_new_flow`].
     fn count_slot(&self, slot: u16, bytes: usize, new_flow: bool);
 }
 
