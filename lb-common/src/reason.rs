@@ -59,7 +59,8 @@ counted! {
         OtherInterface = 30, "other_interface";
         /// The frame has no room for the outer header.
         NoHeadroom = 31, "no_headroom";
-        /// Too big for the egress once encapsulated, and its sender could not be told, or not be asked for less (IPv6, 1,280 bytes).
+        /// Too big for the egress once encapsulated, and its sender could not be told, or not be asked for less (IPv6,
+        /// 1,280 bytes).
         TooBig = 32, "too_big";
         /// Sent by the balancer itself or a peer that shares its MAC: forwarding it again would loop.
         OwnSource = 33, "own_source";
