@@ -93,9 +93,9 @@ impl Balancer {
     pub(super) fn hot_bytes_per_flow(&self, of_half: bool) -> f64 {
         let flows = self.tables.flows();
         // No bucket or place is chosen by the uppermost bit of a fingerprint.
-        let counts = |entry: &FlowEntry| !entry.is_empty() && !(of_half && entry.fingerprint() >> 31 == 1);
+        let left_out = |entry: &FlowEntry| entry.is_empty() || of_half && entry.fingerprint() >> 31 == 1;
         let stored =
-            |bucket: usize| flows.read(bucket).map(FlowEntry).iter().filter(|entry| counts(entry)).count();
+            |bucket: usize| flows.read(bucket).map(FlowEntry).iter().filter(|entry| !left_out(entry)).count();
         let held = (0..flows.len()).map(stored).filter(|stored| *stored > 0);
         let (buckets, stored) = held.fold((0, 0), |(buckets, all), stored| (buckets + 1, all + stored));
         (buckets * size_of::<[u64; WAYS]>()) as f64 / stored as f64
