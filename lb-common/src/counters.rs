@@ -18,7 +18,8 @@ pub struct SlotCounter {
     pub packets: u64,
     /// Bytes of these packets from the IP header on, without the outer header.
     pub bytes: u64,
-    /// Flows for which the backend was picked.
+    /// Flows that were stored for the backend, or picked anew; of TCP flows that are not stored their SYNs, and nothing of
+    /// such UDP flows.
     pub flows: u64,
     /// Zero.
     pub reserved: u64,
@@ -31,7 +32,7 @@ counted! {
     Event {
         /// A flow was stored in the flow table.
         Stored = 0, "flow_stored";
-        /// A flow found no place in its bucket and goes by the Maglev table alone.
+        /// A packet of a flow that found no place in its bucket: such a flow goes by the Maglev table alone.
         Unstored = 1, "flow_unstored";
         /// A stored flow made room for a new one.
         Evicted = 2, "flow_evicted";
@@ -41,7 +42,7 @@ counted! {
         MidStreamMiss = 4, "flow_midstream_miss";
         /// Two CPUs wrote the same entry at once; one write was left out.
         LostRace = 5, "flow_lost_race";
-        /// A new flow was not stored, since too many came at once; it goes by the Maglev table alone.
+        /// A packet of a flow that was not stored, since too many new ones came at once: it goes by the Maglev table alone.
         Guarded = 6, "flow_guarded";
         /// A flow that would have made room for a new one is known to its entry alone, and kept; the new one went unstored.
         ExceptionKept = 7, "flow_exception_kept";

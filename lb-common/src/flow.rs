@@ -1,10 +1,15 @@
 //! One entry of the flow table: eight bytes, all-zero when empty, written by compare-exchange only.
 
+use crate::idle::IdleTicks;
+
 /// Nanoseconds of one tick as a power of two: 2^33 ns, about 8.6 s.
 pub const TICK_SHIFT: u32 = 33;
 
-/// Ticks wrap here; ages are signed, so that half of it is the longest idle time.
+/// Ticks wrap here.
 pub const TICKS: u16 = 1 << 11;
+
+/// Ticks that an entry may be ahead of a reader, who is late by one at most: the rest of the circle, 4 h 16 min, are ages.
+pub const TICKS_AHEAD: u16 = TICKS / 8;
 
 /// The tick of a moment of CLOCK_MONOTONIC in nanoseconds.
 #[inline(always)]
@@ -13,12 +18,12 @@ pub const fn tick_of(monotonic_ns: u64) -> u16 {
     (monotonic_ns >> TICK_SHIFT) as u16 & (TICKS - 1)
 }
 
-/// Ticks from `then` to `now`; a moment ahead of `now` (a reader late by a tick) counts as now.
+/// Ticks from `then` to `now`; a moment up to [`TICKS_AHEAD`] ahead of `now` counts as now.
 #[inline(always)]
 #[must_use]
 pub const fn age(now: u16, then: u16) -> u16 {
     let age = now.wrapping_sub(then) & (TICKS - 1);
-    if age < TICKS / 2 { age } else { 0 }
+    if age < TICKS.wrapping_sub(TICKS_AHEAD) { age } else { 0 }
 }
 
 const FINGERPRINT_SHIFT: u32 = 32;
@@ -113,23 +118,52 @@ impl FlowEntry {
     }
 }
 
+/// Scores have the age below this bit, and the class of the entry from it on.
+const CLASS_SHIFT: u32 = TICKS.trailing_zeros();
+
+/// From this score on an entry is expired: nobody misses it.
+pub const EXPIRED: u16 = 3 << CLASS_SHIFT;
+
+/// States that make the class of an entry: confirmed, closing, exception.
+const CLASSED: u64 = 8;
+
+/// A nibble for each of [`CLASSED`]: the class in two bits, and above it whether the entry may go. A table instead of
+/// branches, since the verifier looks at each branch for each way of a bucket.
+const CLASSES: u64 = {
+    const MAY_GO: u64 = 4;
+    let (mut all, mut at) = (0, 0);
+    while at < CLASSED {
+        let state = (at as u8) << 1;
+        let nibble = if state & FlowEntry::EXCEPTION != 0 {
+            0
+        } else if state & FlowEntry::CLOSING != 0 {
+            MAY_GO | 2
+        } else if state & FlowEntry::CONFIRMED == 0 {
+            MAY_GO | 1
+        } else {
+            MAY_GO
+        };
+        all |= nibble << (at * 4);
+        at += 1;
+    }
+    all
+};
+
 /// How much an entry may be evicted for a newcomer: higher goes first, 0 never. `now` is the present tick.
 ///
-/// Order: closing, unconfirmed, then the oldest. Exceptions stay, since nothing but the entry knows their backend.
+/// Order: expired, closing, unconfirmed, then the oldest. Exceptions stay until they are expired, since nothing but the
+/// entry knows their backend.
 #[inline(always)]
 #[must_use]
-pub const fn evictability(entry: FlowEntry, now: u16) -> u16 {
-    if entry.is(FlowEntry::EXCEPTION) {
-        return 0;
+pub const fn evictability(entry: FlowEntry, now: u16, idle: IdleTicks) -> u16 {
+    let score = age(now, entry.tick()).wrapping_add(1);
+    if idle.is_over(entry, now) {
+        return score | EXPIRED;
     }
-    let age = age(now, entry.tick()) | 1;
-    if entry.is(FlowEntry::CLOSING) {
-        age | (2 << 11)
-    } else if !entry.is(FlowEntry::CONFIRMED) {
-        age | (1 << 11)
-    } else {
-        age
-    }
+    let kind = (entry.state() as u32 >> 1) & (CLASSED as u32).wrapping_sub(1);
+    let nibble = (CLASSES >> kind.wrapping_mul(4)) as u16 & 0xf;
+    let may_go = 0u16.wrapping_sub(nibble >> 2);
+    (score | ((nibble & 3) << CLASS_SHIFT)) & may_go
 }
 
 #[cfg(test)]
@@ -149,18 +183,55 @@ mod tests {
 
     #[test]
     fn age_wraps_and_the_future_counts_as_now() {
-        for (now, then, expected) in [(5, 3, 2), (1, 2_047, 2), (3, 4, 0), (0, 1_025, 1_023), (0, 1_023, 0)] {
+        for (now, then, expected) in [
+            (5, 3, 2),
+            (1, 2_047, 2),
+            (3, 4, 0),
+            (0, 1_023, 1_025),
+            (0, 257, 1_791),
+            (0, 256, 0),
+            (2_047, 255, 0),
+        ] {
             assert_eq!(age(now, then), expected, "now {now} then {then}");
         }
     }
 
+    const IDLE: IdleTicks = IdleTicks::new(100, 30, 50, 60);
+
     #[test]
     fn eviction_prefers_closing_then_unconfirmed_then_old_and_spares_exceptions() {
-        let entry = |tick, state| evictability(FlowEntry::new(1, 1, tick, state), 100);
+        let entry = |tick, state| evictability(FlowEntry::new(1, 1, tick, state), 100, IDLE);
         let closing = entry(100, FlowEntry::CONFIRMED | FlowEntry::CLOSING);
         let unconfirmed = entry(100, 0);
         let (old, young) = (entry(10, FlowEntry::CONFIRMED), entry(99, FlowEntry::CONFIRMED));
         assert!(closing > unconfirmed && unconfirmed > old && old > young && young > 0);
         assert_eq!(entry(0, FlowEntry::EXCEPTION | FlowEntry::CONFIRMED), 0);
+    }
+
+    #[test]
+    fn the_expired_go_before_all_others_even_exceptions() {
+        let entry = |age: u16, state| evictability(FlowEntry::new(1, 1, 200 - age, state), 200, IDLE);
+        let closing = entry(30, FlowEntry::CONFIRMED | FlowEntry::CLOSING);
+        for (age, state) in [
+            (51, FlowEntry::UDP | FlowEntry::CONFIRMED),
+            (51, FlowEntry::UDP | FlowEntry::CONFIRMED | FlowEntry::EXCEPTION),
+            (31, FlowEntry::CLOSING | FlowEntry::EXCEPTION),
+            (61, FlowEntry::EXCEPTION),
+            (101, FlowEntry::CONFIRMED | FlowEntry::EXCEPTION),
+        ] {
+            assert!(entry(age, state) >= EXPIRED, "age {age} state {state:#b}");
+            assert!(entry(age, state) > closing && closing < EXPIRED, "age {age} state {state:#b}");
+        }
+        assert_eq!(entry(50, FlowEntry::UDP | FlowEntry::EXCEPTION), 0);
+    }
+
+    #[test]
+    fn a_tick_of_age_counts_in_each_class() {
+        let states = [FlowEntry::CONFIRMED, 0, FlowEntry::CONFIRMED | FlowEntry::CLOSING];
+        for (state, idle) in states.iter().flat_map(|state| [(*state, IDLE), (*state, IdleTicks::default())])
+        {
+            let score = |age: u16| evictability(FlowEntry::new(1, 1, 0, state), age, idle);
+            assert!((0..TICKS - TICKS_AHEAD - 1).all(|age| score(age) < score(age + 1)), "state {state:#b}");
+        }
     }
 }

@@ -20,7 +20,7 @@ pub struct HashKey {
 }
 
 impl HashKey {
-    /// Expands a secret seed to a key with splitmix64 (Steele, Lea, Flood 2014). The same seed gives the same key on all
+    /// Expands a secret seed to a key with [`SplitMix64`]. The same seed gives the same key on all
     /// nodes of a cluster.
     #[must_use]
     pub fn from_seed(seed: [u64; 2]) -> Self {
@@ -29,14 +29,24 @@ impl HashKey {
     }
 }
 
-fn expand(mut state: u64) -> [u64; WORDS + 1] {
-    core::array::from_fn(|_| {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = state;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+fn expand(seed: u64) -> [u64; WORDS + 1] {
+    let mut numbers = SplitMix64(seed);
+    core::array::from_fn(|_| numbers.draw())
+}
+
+/// The numbers that follow from a seed: splitmix64 (Steele, Lea, Flood 2014). Keys are expanded by it, and tests draw their
+/// chances from it; it keeps no secret.
+#[derive(Clone, Copy, Debug)]
+pub struct SplitMix64(pub u64);
+
+impl SplitMix64 {
+    /// The next number.
+    pub const fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let word = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         word ^ (word >> 31)
-    })
+    }
 }
 
 /// The hash of a flow.

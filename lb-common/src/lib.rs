@@ -32,6 +32,7 @@ pub mod flow;
 pub mod frame;
 pub mod guard;
 pub mod hash;
+pub mod idle;
 pub mod journey;
 pub mod limits;
 pub mod maglev;

@@ -336,7 +336,8 @@ fn parse_ipv6<P: PacketView>(frame: &P, link: Link) -> Option<Packet> {
     } else if is_extension(protocol) {
         let walk = frame.walk(transport, protocol);
         (transport, protocol) = (walk.offset(), walk.protocol());
-        walk.payload()
+        // What a longer frame holds behind the packet is no header of it.
+        if transport > network.wrapping_add(bytes) { Payload::Malformed } else { walk.payload() }
     } else {
         Payload::Transport
     };

@@ -2,7 +2,7 @@
 
 use crate::backend::{BackendRow, SlotState};
 use crate::counters::Event;
-use crate::flow::{FlowEntry, evictability};
+use crate::flow::{EXPIRED, FlowEntry, evictability};
 use crate::hash::{FlowHash, flow_hash};
 use crate::limits::WAYS;
 use crate::packet::{Tuple, protocol};
@@ -49,7 +49,7 @@ pub struct Service {
     pub word: ServiceWord,
 }
 
-/// A picked slot in one word, as a BPF function may return it: slot (16 bits), whether the flow is new (1), and 20 bits of
+/// A picked slot in one word, as a BPF function may return it: slot (16 bits), whether it counts as a new flow (1), 20 bits of
 /// the hash for flow labels. Slot 0: none, and the reason why in the upper half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pick(pub u64);
@@ -58,8 +58,14 @@ impl Pick {
     const NEW: u64 = 1 << 16;
 
     #[inline(always)]
-    const fn new(slot: u16, new_flow: bool, hash: FlowHash) -> Self {
-        Self(slot as u64 | if new_flow { Self::NEW } else { 0 } | ((hash.0 & 0x000f_ffff) << 32))
+    const fn new(slot: u16, hash: FlowHash) -> Self {
+        Self(slot as u64 | ((hash.0 & 0x000f_ffff) << 32))
+    }
+
+    /// The same pick of a packet that counts as a new flow, or not.
+    #[inline(always)]
+    const fn counting(self, new_flow: bool) -> Self {
+        Self(self.0 | if new_flow { Self::NEW } else { 0 })
     }
 
     #[inline(always)]
@@ -81,7 +87,8 @@ impl Pick {
         }
     }
 
-    /// Whether this packet was the first of its flow, as far as is known.
+    /// Whether this packet counts as a new flow: its flow was stored, or picked anew in its entry. Of flows that are not
+    /// stored nothing is known but that a SYN opens one.
     #[inline(always)]
     #[must_use]
     pub const fn is_new_flow(self) -> bool {
@@ -102,7 +109,7 @@ pub fn pick<W: Steering>(world: &W, tuple: &Tuple, signals: Signals, service: Se
     let hash = flow_hash(&world.settings().key, tuple);
     world.observe(Fact::Hash(hash));
     if !service.word.has(ServiceWord::TRACK) {
-        return by_table(world, hash, service);
+        return by_table(world, hash, service).counting(signals.has(Signals::OPENS));
     }
     let index = hash.bucket(world.settings().bucket_mask);
     let Some(bucket) = world.bucket(index) else { return Pick::none(DropReason::Internal) };
@@ -122,25 +129,25 @@ pub fn pick<W: Steering>(world: &W, tuple: &Tuple, signals: Signals, service: Se
         };
         if keeps {
             refresh(world, Place { way, ..place }, entry, signals);
-            return Pick::new(entry.slot(), false, hash);
+            return Pick::new(entry.slot(), hash);
         }
         repick = true;
     }
     let choice = by_table(world, hash, service);
     let Ok(slot) = choice.slot() else { return choice };
     let fresh = fresh(world, hash, slot, signals, tuple);
-    match known {
+    let stored = match known {
         // Its backend is gone; or a leftover of a freed slot, or another service's flow with the same hash: the
         // entry names one flow only.
         Some((way, entry)) => {
             if repick {
                 world.note(Event::Repicked);
             }
-            overwrite(world, Place { way, ..place }, entry, fresh, tuple);
+            overwrite(world, Place { way, ..place }, entry, fresh, tuple)
         }
         None => store(world, place, fresh, signals, tuple),
-    }
-    choice
+    };
+    choice.counting(stored || signals.has(Signals::OPENS))
 }
 
 #[derive(Clone, Copy)]
@@ -167,7 +174,7 @@ fn by_table<W: Steering>(world: &W, hash: FlowHash, service: Service) -> Pick {
     match slot {
         0 => Pick::none(DropReason::NoBackend),
         slot if row_of_service(world, slot, service.index).is_none() => Pick::none(DropReason::Internal),
-        slot => Pick::new(slot, true, hash),
+        slot => Pick::new(slot, hash),
     }
 }
 
@@ -232,16 +239,24 @@ fn overwrite<W: Steering>(
     stored
 }
 
-/// Stores a new flow in the place that is worth least; a flood, or a bucket full of exceptions, leaves it unstored.
+/// Stores a new flow in the place that is worth least; `false` if it goes unstored, by a flood or a bucket full of
+/// exceptions, or if it was not this packet that stored it.
 #[inline(always)]
-fn store<W: Steering>(world: &W, place: Place<W::Bucket>, new: FlowEntry, signals: Signals, tuple: &Tuple) {
+fn store<W: Steering>(
+    world: &W,
+    place: Place<W::Bucket>,
+    new: FlowEntry,
+    signals: Signals,
+    tuple: &Tuple,
+) -> bool {
     if !signals.has(Signals::OPENS) && tuple.protocol == protocol::TCP {
         world.note(Event::MidStreamMiss);
     }
     if !world.admits_flow() {
         world.note(Event::Guarded);
-        return;
+        return false;
     }
+    let idle = world.idle();
     let mut victim = FlowEntry::EMPTY;
     let mut worth = 0u16;
     let mut way = usize::MAX;
@@ -255,24 +270,28 @@ fn store<W: Steering>(world: &W, place: Place<W::Bucket>, new: FlowEntry, signal
         if found.fingerprint() == new.fingerprint() {
             // Another CPU has stored the flow since this one looked for it.
             world.note(Event::LostRace);
-            return;
+            return false;
         }
-        let score = evictability(found, new.tick());
+        let score = evictability(found, new.tick(), idle);
         if score > worth {
             (way, victim, worth) = (at, found, score);
         }
     }
     if way == usize::MAX {
         world.note(Event::Unstored);
-        return;
+        return false;
     }
     let place = Place { way, ..place };
-    if is_unmarked_exception(world, victim) {
+    if worth < EXPIRED && is_unmarked_exception(world, victim) {
         keep(world, place, victim);
         world.note(Event::Unstored);
-    } else if overwrite(world, place, victim, new, tuple) && !victim.is_empty() {
+        return false;
+    }
+    let stored = overwrite(world, place, victim, new, tuple);
+    if stored && !victim.is_empty() {
         world.note(Event::Evicted);
     }
+    stored
 }
 
 /// Whether the table of a live flow's own service would send it elsewhere. User space marks such flows after each table

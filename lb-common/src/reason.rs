@@ -61,7 +61,8 @@ counted! {
         NoEgress = 30, "no_egress";
         /// The frame has no room for the outer header.
         NoHeadroom = 31, "no_headroom";
-        /// Too big for the interface to the backend as it would be sent, and its sender could not be told, or not be asked for less (IPv6, 1,280 bytes).
+        /// Too big for the interface to the backend as it would be sent, and its sender could not be told, or not be asked for
+        /// less (IPv6, 1,280 bytes).
         TooBig = 32, "too_big";
         /// Sent by the balancer itself or a peer that shares its MAC: forwarding it again would loop.
         OwnSource = 33, "own_source";

@@ -4,6 +4,7 @@ use crate::backend::BackendRow;
 use crate::counters::Event;
 use crate::egress::EgressRow;
 use crate::frame::PacketEdit;
+use crate::idle::IdleTicks;
 use crate::packet::Tuple;
 use crate::pick::{Pick, Service, Signals};
 use crate::reason::Outcome;
@@ -36,6 +37,8 @@ pub trait Steering {
     fn note_tuple(&self, bucket: u32, way: usize, tuple: &Tuple);
     /// Coarse time for flow entries: see [`crate::flow::tick_of`].
     fn tick(&self) -> u16;
+    /// After which idle time a flow of any service is over: the longest for each kind of flow.
+    fn idle(&self) -> IdleTicks;
     /// Counts a new flow for the flood guard, and says whether it may be stored: see [`crate::guard`].
     fn admits_flow(&self) -> bool;
 
@@ -75,7 +78,7 @@ pub trait World: PacketEdit {
     fn redirect(&self, position: u32) -> bool;
     /// Adds one packet to an outcome.
     fn count(&self, outcome: Outcome);
-    /// Adds a packet, and a flow if it is the first of one, to a slot.
+    /// Adds a packet to a slot, and a flow if it counts as one: [`Pick::is_new_flow`].
     fn count_slot(&self, slot: u16, bytes: usize, new_flow: bool);
 }
 

@@ -8,17 +8,31 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lb_common::flow::FlowEntry;
+use lb_common::idle::IdleTicks;
 use lb_common::service::TableClass;
 use lb_common::world::table_index;
 use lb_common::{ServiceWord, SlotState};
 
-use crate::aging::Idle;
-use crate::config::Config;
-use crate::plan::{Actual, ServiceKey};
+use crate::aging::idle_ticks;
+use crate::config::{Config, Timeouts};
+use crate::plan::{Actual, MapOp, ServiceKey};
 
-/// Passes over the flow table that mark exceptions after a table changed: a packet that read the old table may store its
-/// flow behind the first pass.
+/// Passes over the flow table that mark exceptions after a change that asks for them ([`calls_for_marks`]): a packet that
+/// read the old table may store its flow behind the first pass.
 pub const MARKING_PASSES: u8 = 2;
+
+/// Whether these operations on `actual` change which flows are exceptions: a table is switched, or a slot that may have
+/// flows changes its state.
+#[must_use]
+pub fn calls_for_marks(actual: &Actual, ops: &[MapOp]) -> bool {
+    ops.iter().any(|op| match op {
+        MapOp::StoreService { .. } => true,
+        MapOp::SetWord { slot, state, .. } => {
+            actual.slot(*slot).is_some_and(|(_, word)| word.state() != *state)
+        }
+        _ => false,
+    })
+}
 
 /// An entry where packets find it.
 pub trait FlowWord {
@@ -65,14 +79,25 @@ pub struct Census {
 #[derive(Clone, Copy, Debug)]
 pub struct SlotFacts<'t> {
     /// When its flows are given up.
-    pub idle: Idle,
+    pub idle: IdleTicks,
     /// The table of its service, if exceptions are to be marked.
     pub table: Option<(TableClass, &'t [u16])>,
-    /// Its flows are picked anew on their next packet: nothing about them is worth keeping.
+    /// Its flows are picked anew on their next packet: nothing about them is worth keeping, with or without a table.
     pub dead: bool,
 }
 
+/// The longest idle times of all services, for packets: none of a flow that no pass would clear is over by them. Services
+/// that only the maps know count, too.
+#[must_use]
+pub fn longest_idle(config: &Config) -> IdleTicks {
+    let all = config.services.iter().map(|service| idle_ticks(&service.timeouts));
+    all.fold(idle_ticks(&Timeouts::default()), IdleTicks::longest)
+}
+
 /// What a pass must know, by slot below `slots`. Exceptions are marked only if `marking`.
+///
+/// A slot of a service that keeps no flows has none: no packet asks for its entries, and they are cleared. A service that
+/// the configuration does not name any more, and that is still in the maps, has the timeouts of one that says nothing.
 #[must_use]
 pub fn slot_facts<'a>(
     actual: &'a Actual,
@@ -82,15 +107,18 @@ pub fn slot_facts<'a>(
 ) -> Vec<Option<SlotFacts<'a>>> {
     let services: BTreeMap<u32, (ServiceKey, ServiceWord)> =
         actual.services().map(|(key, index, word)| (index, (*key, word))).collect();
-    let idle: BTreeMap<ServiceKey, Idle> =
-        config.services.iter().map(|one| (ServiceKey::from(one), Idle::from(&one.timeouts))).collect();
+    let idle: BTreeMap<ServiceKey, IdleTicks> =
+        config.services.iter().map(|one| (ServiceKey::from(one), idle_ticks(&one.timeouts))).collect();
     let mut facts = vec![None; slots];
     for (slot, row, word) in actual.slots().filter(|(_, _, word)| word.state() != SlotState::Free) {
         let Some((key, service)) = services.get(&u32::from(row.service)) else { continue };
-        let Some(idle) = idle.get(key) else { continue };
+        if !service.has(ServiceWord::TRACK) {
+            continue;
+        }
+        let idle = idle.get(key).copied().unwrap_or_else(|| idle_ticks(&Timeouts::default()));
         let table = marking.then(|| (service.class(), actual.table(key).unwrap_or_default()));
         if let Some(place) = facts.get_mut(usize::from(slot)) {
-            *place = Some(SlotFacts { idle: *idle, table, dead: word.state() == SlotState::Dead });
+            *place = Some(SlotFacts { idle, table, dead: word.state() == SlotState::Dead });
         }
     }
     facts
@@ -133,15 +161,16 @@ fn visit(word: &impl FlowWord, now: u16, facts: &[Option<SlotFacts<'_>>], census
     }
 }
 
-/// Whether the present table would send the flow elsewhere.
+/// The entry, marked if the present table would send its flow elsewhere. A dead backend's flows are no exceptions, which
+/// takes no table to know: its death need not be followed by a switch.
 fn mark(entry: FlowEntry, facts: &SlotFacts<'_>) -> FlowEntry {
+    let plain = entry.with_state(entry.state() & !FlowEntry::EXCEPTION);
+    if facts.dead {
+        return plain;
+    }
     let Some((class, table)) = facts.table else { return entry };
     let choice = table.get(table_index(class, entry.fingerprint()) as usize);
-    if facts.dead || choice == Some(&entry.slot()) {
-        entry.with_state(entry.state() & !FlowEntry::EXCEPTION)
-    } else {
-        entry.with_state(entry.state() | FlowEntry::EXCEPTION)
-    }
+    if choice == Some(&entry.slot()) { plain } else { entry.with_state(entry.state() | FlowEntry::EXCEPTION) }
 }
 
 /// Slots by number.

@@ -26,7 +26,7 @@ pub struct Traffic {
     pub packets: u64,
     /// Bytes of these packets from the IP header on, without the outer header.
     pub bytes: u64,
-    /// Flows for which the backend was picked.
+    /// Flows stored for the backend or picked anew, and SYNs of flows that are not stored.
     pub flows: u64,
 }
 

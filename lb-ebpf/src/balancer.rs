@@ -7,8 +7,8 @@ use aya_ebpf::helpers::generated::{
 use lb_common::backend::BackendRow;
 use lb_common::counters::{COUNTERS_PER_CPU, Event};
 use lb_common::egress::EgressRow;
-use lb_common::flow::{TICKS, tick_of};
-use lb_common::guard::{GuardWord, window_of};
+use lb_common::guard::{CLOCK_WORD, COUNT_WORD, ClockWord, GuardWord, IDLE_WORD, tick_of_window, window_of};
+use lb_common::idle::IdleTicks;
 use lb_common::limits::{TABLE_ENTRIES_PER_VALUE, WAYS};
 use lb_common::packet::Tuple;
 use lb_common::pick::{Pick, Service, Signals, pick};
@@ -23,11 +23,6 @@ use crate::maps;
 
 /// Table entries of one map value, as a power of two.
 const VALUE_SHIFT: u32 = TABLE_ENTRIES_PER_VALUE.trailing_zeros();
-
-/// The word of a CPU's row of GUARD that holds the jiffies of the last look at the clock, and the tick that it gave.
-const CLOCK_WORD: usize = 1;
-const TICK_BITS: u32 = TICKS.trailing_zeros();
-const JIFFIES_MASK: u64 = u64::MAX >> TICK_BITS;
 
 #[inline(always)]
 fn cpu() -> u32 {
@@ -51,15 +46,45 @@ pub(crate) fn count_row(row: u32, amount: u64) {
     }
 }
 
-/// This CPU's word of the flood guard, and what it is after one more new flow.
+/// This CPU's row of GUARD, as words.
 #[inline(always)]
-pub(crate) fn guard_with_one_more() -> Option<(*mut u64, GuardWord)> {
-    let word = maps::GUARD.get_ptr_mut(cpu())?.cast::<u64>();
+pub(crate) fn guard_row() -> Option<*mut u64> {
+    Some(maps::GUARD.get_ptr_mut(cpu())?.cast())
+}
+
+/// The present window by the clock itself.
+#[inline(always)]
+pub(crate) fn present_window() -> u32 {
     // SAFETY: the helper has no preconditions.
-    let window = window_of(unsafe { bpf_ktime_get_coarse_ns() });
+    window_of(unsafe { bpf_ktime_get_coarse_ns() })
+}
+
+/// The present window, or that of a jiffy ago. The coarse clock moves with the jiffies, which cost nothing to read: it is
+/// asked once in each of them, by the first packet.
+#[inline(always)]
+fn window(row: *mut u64) -> u32 {
+    // SAFETY: the helper has no preconditions.
+    let jiffies = unsafe { bpf_jiffies64() };
+    // SAFETY: the row has eight words.
+    let word = unsafe { row.add(CLOCK_WORD) };
     // SAFETY: inside the map value of this CPU, which nobody else writes.
-    let now = unsafe { word.read() };
-    Some((word, GuardWord(now).count(window)))
+    let known = ClockWord(unsafe { word.read() });
+    if let Some(window) = known.window_at(jiffies) {
+        return window;
+    }
+    let window = present_window();
+    // SAFETY: as for reading it.
+    unsafe { word.write(ClockWord::new(jiffies, window).0) };
+    window
+}
+
+/// The word of the flood guard in a CPU's row after one more new flow.
+#[inline(always)]
+pub(crate) fn guard_with_one_more(row: *mut u64, window: u32) -> GuardWord {
+    // SAFETY: the row has eight words.
+    let word = unsafe { row.add(COUNT_WORD) };
+    // SAFETY: inside the map value of this CPU, which nobody else writes.
+    GuardWord(unsafe { word.read() }).count(window)
 }
 
 /// The maps of steering.
@@ -132,22 +157,16 @@ impl Steering for Maps {
 
     #[inline(always)]
     fn tick(&self) -> u16 {
-        // The coarse clock moves with the jiffies, which cost nothing to read: it is asked once in each of them.
-        // SAFETY: the helper has no preconditions.
-        let jiffies = unsafe { bpf_jiffies64() };
-        let Some(place) = maps::GUARD.get_ptr_mut(cpu()) else { return 0 };
+        guard_row().map_or(0, |row| tick_of_window(window(row)))
+    }
+
+    #[inline(always)]
+    fn idle(&self) -> IdleTicks {
+        let Some(row) = guard_row() else { return IdleTicks::default() };
         // SAFETY: the row has eight words.
-        let word = unsafe { place.cast::<u64>().add(CLOCK_WORD) };
-        // SAFETY: inside the map value of this CPU, which nobody else writes.
-        let known = unsafe { word.read() };
-        if known >> TICK_BITS == jiffies & JIFFIES_MASK {
-            return known as u16 & (TICKS - 1);
-        }
-        // SAFETY: the helper has no preconditions.
-        let tick = tick_of(unsafe { bpf_ktime_get_coarse_ns() });
-        // SAFETY: as for reading it.
-        unsafe { word.write((jiffies << TICK_BITS) | u64::from(tick)) };
-        tick
+        let word = unsafe { row.add(IDLE_WORD) };
+        // SAFETY: an aligned word inside the map value, which user space alone writes, as a whole.
+        IdleTicks(unsafe { word.read_volatile() })
     }
 
     #[inline(always)]
@@ -156,7 +175,10 @@ impl Steering for Maps {
         if limit == 0 {
             return true;
         }
-        let Some((word, now)) = guard_with_one_more() else { return true };
+        let Some(row) = guard_row() else { return true };
+        let now = guard_with_one_more(row, window(row));
+        // SAFETY: the row has eight words.
+        let word = unsafe { row.add(COUNT_WORD) };
         // SAFETY: inside the map value of this CPU, which nobody else writes.
         unsafe { word.write(now.0) };
         now.admits(limit)

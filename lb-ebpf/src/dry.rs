@@ -3,12 +3,12 @@
 //! A world of its own instead of a switch in the other one: the program that forwards stays as it is to the instruction,
 //! and what would write is not left out but missing here.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lb_common::backend::BackendRow;
 use lb_common::counters::Event;
 use lb_common::egress::EgressRow;
-use lb_common::flow::tick_of;
 use lb_common::frame::{PacketEdit, PacketView, Plain};
+use lb_common::guard::tick_of_window;
+use lb_common::idle::IdleTicks;
 use lb_common::limits::WAYS;
 use lb_common::packet::{Tuple, Walk};
 use lb_common::pick::{Pick, Service, Signals, pick};
@@ -18,7 +18,7 @@ use lb_common::settings::Settings;
 use lb_common::trace::{Fact, TraceRow};
 use lb_common::world::{Steering, World};
 
-use crate::balancer::{Maps, guard_with_one_more};
+use crate::balancer::{Maps, guard_row, guard_with_one_more, present_window};
 use crate::frame::Frame;
 use crate::maps;
 
@@ -89,14 +89,18 @@ impl Steering for DryMaps {
 
     #[inline(always)]
     fn tick(&self) -> u16 {
-        // SAFETY: the helper has no preconditions.
-        tick_of(unsafe { bpf_ktime_get_coarse_ns() })
+        tick_of_window(present_window())
+    }
+
+    #[inline(always)]
+    fn idle(&self) -> IdleTicks {
+        Maps.idle()
     }
 
     #[inline(always)]
     fn admits_flow(&self) -> bool {
         let limit = self.settings().guard_per_window;
-        limit == 0 || guard_with_one_more().is_none_or(|(_, word)| word.admits(limit))
+        limit == 0 || guard_row().is_none_or(|row| guard_with_one_more(row, present_window()).admits(limit))
     }
 
     #[inline(always)]

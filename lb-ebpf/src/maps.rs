@@ -7,6 +7,7 @@ use aya_ebpf::maps::{Array, DevMap, HashMap, LpmTrie};
 use lb_common::backend::BackendRow;
 use lb_common::counters::SlotCounter;
 use lb_common::egress::{EgressFaults, EgressRow, WatchRow};
+use lb_common::guard::GUARD_WORDS;
 use lb_common::hash::{HashKey, WORDS};
 use lb_common::limits::{MAX_EGRESS, TABLE_ENTRIES_PER_VALUE, WAYS};
 use lb_common::packet::Tuple;
@@ -60,9 +61,9 @@ pub static MAGLEV: Array<[u16; TABLE_ENTRIES_PER_VALUE]> = Array::with_max_entri
 /// Flow table.
 #[map]
 pub static FLOWS: Array<[u64; WAYS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// By CPU, a cache line each: the window of the flood guard, and the last look at the clock.
+/// By CPU, a cache line each: see [`lb_common::guard`].
 #[map]
-pub static GUARD: Array<[u64; 8]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static GUARD: Array<[u64; GUARD_WORDS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// 5-tuples of the flows, for listings.
 #[map]
 pub static FLOW_TUPLES: Array<Tuple> = Array::with_max_entries(1, BPF_F_MMAPABLE);

@@ -47,6 +47,7 @@ pub struct Done<'f> {
 pub struct Oracle {
     pool: Pool,
     sure: u64,
+    stuck: u64,
 }
 
 /// Fails with a reason unless something holds.
@@ -63,7 +64,7 @@ impl Oracle {
     /// The judge of this balancer, whose flow table is empty.
     #[must_use]
     pub fn new(setup: &Setup) -> Self {
-        Self { pool: Pool::new(setup), sure: 0 }
+        Self { pool: Pool::new(setup), sure: 0, stuck: 0 }
     }
 
     /// The balancer's maps changed.
@@ -74,6 +75,17 @@ impl Oracle {
     /// Somebody else wrote over this flow entry.
     pub fn overwritten(&mut self, entry: FlowEntry) {
         self.pool.forget(entry.fingerprint());
+    }
+
+    /// This entry is in the flow table, and its flow's packets were sent before anybody looked.
+    pub fn planted(&mut self, bucket: u32, entry: FlowEntry) {
+        self.pool.plant(bucket, entry.fingerprint(), entry.slot());
+    }
+
+    /// Frames that went where their flow was before, and that the table would have sent elsewhere.
+    #[must_use]
+    pub const fn stuck(&self) -> u64 {
+        self.stuck
     }
 
     /// Frames of which it was known what must become of them.
@@ -92,12 +104,19 @@ impl Oracle {
         let expected = self.expect(&frame, &ip);
         self.sure += u64::from(expected != Expected::Open);
         let judged = self.judged(came, &frame, ip.as_ref(), &expected, done);
-        let losses = self.pool.losses();
-        self.pool.lost(done.lost);
         let slot = judged.map_err(|error| {
             format!("{error} (expected {expected:?}, seen {:?} as {})", done.action, done.outcome)
         })?;
-        if let Some(key) = ip.ok().and_then(|ip| key_of(&ip)) {
+        let key = ip.as_ref().ok().and_then(key_of);
+        holds!(
+            done.lost == 0 || key.is_some(),
+            "{} flows lost their places to what is of no flow",
+            done.lost
+        );
+        if let Some(key) = key {
+            let losses = self.pool.losses(&key);
+            self.stuck += u64::from(slot.is_some() && self.sticks(&key, ip.as_ref()));
+            self.pool.lost(&key, done.lost);
             match (slot, done.outcome) {
                 (Some(slot), _) => self.pool.went(key, slot, losses),
                 (
@@ -111,6 +130,12 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// Whether only what the flow did before says where its packet goes.
+    fn sticks(&self, key: &Key, ip: Result<&Ip<'_>, &Option<std::net::IpAddr>>) -> bool {
+        let flags = ip.ok().and_then(Ip::ports).map_or(0, |(_, _, flags)| flags);
+        self.pool.service(key).is_some_and(|service| self.pool.ways(service, key, flags).sticks)
     }
 
     /// The slot that a forwarded frame went to, if all is well.

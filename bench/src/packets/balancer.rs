@@ -11,6 +11,7 @@ use fairlead_tests::packets::setup::{INGRESS, SEED, mac_bits, next_hop};
 use fairlead_tests::packets::wire::OWN;
 use lb_common::counters::Event;
 use lb_common::egress::EgressRow;
+use lb_common::flow::FlowEntry;
 use lb_common::limits::WAYS;
 use lb_common::reason::{DropReason, Outcome, Verdict};
 use lb_core::config;
@@ -86,17 +87,18 @@ impl Balancer {
         (0..flows.words()).for_each(|index| flows.word(index).store(0, Ordering::Relaxed));
     }
 
-    /// Flows that are stored.
-    pub(super) fn stored(&self) -> usize {
+    /// Bytes of the flow table for each flow that is stored, by the cache line that a packet brings in: those of the buckets
+    /// that hold flows. With `of_half` only every second flow counts, as if no other were there: what a table has at half
+    /// the load.
+    pub(super) fn hot_bytes_per_flow(&self, of_half: bool) -> f64 {
         let flows = self.tables.flows();
-        (0..flows.words()).filter(|index| flows.word(*index).load(Ordering::Relaxed) != 0).count()
-    }
-
-    /// Bytes of the flow table that hold flows, by the cache line that a packet brings in.
-    pub(super) fn hot_bytes(&self) -> usize {
-        let flows = self.tables.flows();
-        let used = (0..flows.len()).filter(|bucket| flows.read(*bucket) != [0; WAYS]).count();
-        used * size_of::<[u64; WAYS]>()
+        // No bucket or place is chosen by the uppermost bit of a fingerprint.
+        let left_out = |entry: &FlowEntry| entry.is_empty() || of_half && entry.fingerprint() >> 31 == 1;
+        let stored =
+            |bucket: usize| flows.read(bucket).map(FlowEntry).iter().filter(|entry| !left_out(entry)).count();
+        let held = (0..flows.len()).map(stored).filter(|stored| *stored > 0);
+        let (buckets, stored) = held.fold((0, 0), |(buckets, all), stored| (buckets + 1, all + stored));
+        (buckets * size_of::<[u64; WAYS]>()) as f64 / stored as f64
     }
 
     /// All counters as they are now.

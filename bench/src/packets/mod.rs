@@ -10,6 +10,7 @@ use std::collections::btree_map::Entry;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use fairlead_tests::packets::Random;
 use fairlead_tests::report::{Promise, Reach, Report};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
@@ -34,8 +35,12 @@ pub(crate) struct Options {
     rounds: u32,
 }
 
-/// The name of what the flow table needs for a flow.
-const BYTES_PER_FLOW: &str = "bytes_per_flow_hot";
+/// What the flow table needs for a flow when it is half full, the load that alarms; and at the quarter that it is sized for,
+/// by half of the same flows.
+const BYTES_PER_FLOW: [Promise; 2] = [
+    ("bytes_per_flow_hot", "bytes at 0.5", Reach::AtMost(16.0)),
+    ("bytes_per_flow_hot_design", "bytes at 0.25", Reach::AtMost(28.0)),
+];
 
 /// Measures; false: a value was not reached.
 ///
@@ -48,7 +53,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut promises: Vec<Promise> =
         rows.iter().filter_map(|row| row.reach.map(|reach| (row.name, "null_grow", reach))).collect();
     if rows.iter().any(|row| row.place == Place::Full) {
-        promises.push((BYTES_PER_FLOW, "bytes", Reach::AtMost(16.0)));
+        promises.extend(BYTES_PER_FLOW);
     }
     let mut report = Report::new(&promises);
     let measured = measure(&rows, options.rounds, &mut report);
@@ -101,9 +106,9 @@ fn measure(rows: &[Row], rounds: u32, report: &mut Report) -> Result<Value> {
         cases.push(Case::of(row, balancer, &mut harness).with_context(|| format!("row {}", row.name))?);
     }
     let mut order: Vec<usize> = (0..cases.len()).collect();
-    let mut seed = 1;
+    let mut random = Random::new(1);
     for round in 0..rounds {
-        shuffle(&mut order, &mut seed);
+        shuffle(&mut order, &mut random);
         for at in &order {
             let Some(case) = cases.get_mut(*at) else { continue };
             let balancer = case.place().and_then(|place| balancers.get(&place));
@@ -112,17 +117,18 @@ fn measure(rows: &[Row], rounds: u32, report: &mut Report) -> Result<Value> {
         }
     }
     if let Some(balancer) = balancers.get(&Place::Full) {
-        report.measured(BYTES_PER_FLOW, balancer.hot_bytes() as f64 / balancer.stored() as f64)?;
+        let [(at_half, ..), (at_quarter, ..)] = BYTES_PER_FLOW;
+        report.measured(at_half, balancer.hot_bytes_per_flow(false))?;
+        report.measured(at_quarter, balancer.hot_bytes_per_flow(true))?;
     }
     tell(rows, &cases, report)
 }
 
 /// Puts a series into another order, the same in every run of the bench.
-fn shuffle(order: &mut [usize], seed: &mut u64) {
+fn shuffle(order: &mut [usize], random: &mut Random) {
     for at in (1..order.len()).rev() {
-        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let other = usize::try_from(*seed >> 33).unwrap_or(0) % (at + 1);
-        order.swap(at, other);
+        let other = random.below(at as u64 + 1);
+        order.swap(at, usize::try_from(other).unwrap_or(0));
     }
 }
 

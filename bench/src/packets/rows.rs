@@ -13,7 +13,7 @@ use super::harness::Stream;
 pub(super) enum Place {
     /// Up to 64k flows.
     Few,
-    /// The flow table at its design load of a half.
+    /// The flow table half full: the load that alarms, twice what it is sized for.
     Full,
     /// Flows come and are forgotten after each round.
     Fresh,

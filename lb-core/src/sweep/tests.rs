@@ -2,14 +2,21 @@
 
 use std::cell::Cell;
 
+use std::net::IpAddr;
+
+use lb_common::BackendWord;
+use lb_common::backend::RowSpec;
+use lb_common::packet::Family;
+
 use super::*;
-use crate::config::Timeouts;
+use crate::config::{Limits, Metrics, Protocol};
+use crate::plan::Snapshot;
 
 const CLASS: TableClass = TableClass::Small;
 const LIVE: u8 = FlowEntry::CONFIRMED;
 
 fn facts(table: Option<&[u16]>, dead: bool) -> SlotFacts<'_> {
-    SlotFacts { idle: Idle::from(&Timeouts::default()), table: table.map(|table| (CLASS, table)), dead }
+    SlotFacts { idle: idle_ticks(&Timeouts::default()), table: table.map(|table| (CLASS, table)), dead }
 }
 
 /// A word that a packet rewrites between the look at it and the change.
@@ -53,7 +60,75 @@ fn a_service_without_table_has_only_exceptions() {
 fn a_flow_of_a_dead_backend_is_no_exception_and_may_be_evicted() {
     let table = vec![7; CLASS.entries() as usize];
     let entry = FlowEntry::new(99, 3, 1, LIVE | FlowEntry::EXCEPTION);
-    assert!(!mark(entry, &facts(Some(&table), true)).is(FlowEntry::EXCEPTION));
+    for table in [Some(&table[..]), None] {
+        assert!(!mark(entry, &facts(table, true)).is(FlowEntry::EXCEPTION), "marks for {}", table.is_some());
+    }
+}
+
+/// Maps with one service on slot 1.
+fn one_service(flags: u8, state: SlotState) -> Actual {
+    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let key = ServiceKey { vip: address("192.0.2.1"), port: 80, protocol: Protocol::Tcp };
+    let row = RowSpec {
+        service: 0,
+        l2: false,
+        inner: Family::V4,
+        address: address("10.0.0.1"),
+        source: address("10.0.0.254"),
+    };
+    let table = vec![1; CLASS.entries() as usize];
+    let snapshot = Snapshot {
+        slots: vec![(1, row, BackendWord::new([2; 6], 1, state))],
+        services: vec![(key, 0, ServiceWord::new(0, CLASS, flags, 1), table)],
+        ..Snapshot::default()
+    };
+    Actual::from_snapshot(snapshot)
+}
+
+fn no_config() -> Config {
+    Config {
+        interfaces: Vec::new(),
+        limits: Limits::default(),
+        metrics: Metrics::default(),
+        services: Vec::new(),
+    }
+}
+
+const TRACKED: u8 = ServiceWord::PUBLISHED | ServiceWord::SERVE | ServiceWord::TRACK;
+
+#[test]
+fn entries_of_a_service_that_keeps_no_flows_are_cleared() {
+    let entry = FlowEntry::new(9, 1, 500, LIVE | FlowEntry::EXCEPTION);
+    for (flags, left) in [(TRACKED, entry), (TRACKED & !ServiceWord::TRACK, FlowEntry::EMPTY)] {
+        let actual = one_service(flags, SlotState::Serving);
+        let word = AtomicU64::new(entry.0);
+        pass([&word], 500, &slot_facts(&actual, &no_config(), 2, false));
+        assert_eq!(FlowEntry(word.into_inner()), left, "flags {flags:#b}");
+    }
+}
+
+#[test]
+fn flows_of_a_service_that_only_the_maps_know_have_the_default_times() {
+    let actual = one_service(TRACKED, SlotState::Serving);
+    let facts = slot_facts(&actual, &no_config(), 2, true);
+    assert_eq!(facts[1].map(|facts| facts.idle), Some(idle_ticks(&Timeouts::default())));
+}
+
+#[test]
+fn a_switch_of_the_table_and_a_change_of_state_call_for_marks_and_a_new_next_hop_does_not() {
+    let word = |state, last| MapOp::SetWord { slot: 1, mac: [2, 2, 2, 2, 2, last], egress: 1, state };
+    let states = [SlotState::Serving, SlotState::Draining, SlotState::Dead];
+    for now in states {
+        let actual = one_service(TRACKED, now);
+        for next in states {
+            let ops = [MapOp::Grace, word(next, 3)];
+            assert_eq!(calls_for_marks(&actual, &ops), now != next, "{now:?} to {next:?}");
+        }
+        let switch = MapOp::StoreService { index: 0, word: ServiceWord::default() };
+        assert!(calls_for_marks(&actual, &[switch]));
+        let fresh = MapOp::SetWord { slot: 2, mac: [2; 6], egress: 1, state: SlotState::Serving };
+        assert!(!calls_for_marks(&actual, &[fresh]), "a slot without a row had no flows");
+    }
 }
 
 #[test]

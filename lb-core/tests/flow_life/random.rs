@@ -1,21 +1,21 @@
-//! Numbers that follow from a seed: splitmix64.
+//! Numbers that follow from a seed.
 
 use std::cell::Cell;
 
-pub(crate) struct Random(Cell<u64>);
+use lb_common::hash::SplitMix64;
+
+pub(crate) struct Random(Cell<SplitMix64>);
 
 impl Random {
     pub(crate) const fn seeded(seed: u64) -> Self {
-        Self(Cell::new(seed))
+        Self(Cell::new(SplitMix64(seed)))
     }
 
     pub(crate) fn word(&self) -> u64 {
-        let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.0.set(state);
-        let mut word = state;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
+        let mut numbers = self.0.get();
+        let word = numbers.draw();
+        self.0.set(numbers);
+        word
     }
 
     /// A number below `end`.

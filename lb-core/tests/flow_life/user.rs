@@ -58,6 +58,10 @@ const fn ticks(ticks: u16) -> Duration {
     Duration::from_nanos((ticks as u64) << TICK_SHIFT)
 }
 
+pub(crate) const fn timeouts() -> Timeouts {
+    Timeouts { established: ticks(ESTABLISHED), closing: ticks(CLOSING), udp: ticks(UDP) }
+}
+
 fn service(number: usize) -> Service {
     Service {
         name: format!("s{number}"),
@@ -69,7 +73,7 @@ fn service(number: usize) -> Service {
         when_all_down: WhenAllDown::ServeAll,
         unknown_port: UnknownPort::Drop,
         track: true,
-        timeouts: Timeouts { established: ticks(ESTABLISHED), closing: ticks(CLOSING), udp: ticks(UDP) },
+        timeouts: timeouts(),
         check: Some(Check::new(CheckKind::Tcp)),
         backends: Vec::new(),
     }
@@ -139,10 +143,28 @@ impl UserSpace {
         (0..self.config.services[service].backends.len()).filter(serves).count()
     }
 
+    /// Service and place of a backend that only keeps its flows.
+    fn drained(&self) -> Option<(usize, usize)> {
+        let all = self.config.services.iter().enumerate();
+        let mut all = all.flat_map(|(service, one)| (0..one.backends.len()).map(move |at| (service, at)));
+        all.find(|&(service, at)| {
+            self.config.services[service].backends[at].state == AdminState::Drain
+                && self.verdicts[&self.key(service, at)] == Verdict::Up
+        })
+    }
+
     /// Begins a change of the pool that chance chooses.
     pub(crate) fn begin_change(&mut self, world: &World) {
         assert!(self.is_idle(), "user space does one thing at a time");
         let chance = &world.random;
+        if let Some((service, at)) = self.drained().filter(|_| chance.once_in(4)) {
+            // All its flows are exceptions, and its death switches no table.
+            *self.kinds.entry("die when drained").or_default() += 1;
+            let key = self.key(service, at);
+            self.verdicts.insert(key, Verdict::Down);
+            self.start_operations();
+            return;
+        }
         let service = chance.below(SERVICES);
         let count = self.config.services[service].backends.len();
         let at = chance.below(count);
@@ -195,6 +217,9 @@ impl UserSpace {
         let hops = addresses.map(|backend| hop(backend.address)).collect();
         let desired = plan(&self.config, &self.verdicts, &hops);
         let ops = diff(&self.actual, &desired).expect("room for the change");
+        if sweep::calls_for_marks(&self.actual, &ops) {
+            self.marking_passes = MARKING_PASSES;
+        }
         self.task = Task::Operations { ops, at: 0, done: 0, waits_for: None };
     }
 
@@ -221,12 +246,7 @@ impl UserSpace {
                     self.task = Task::Idle;
                 }
             }
-            Task::Operations { ops, at, .. } if at == ops.len() => {
-                if ops.iter().any(|op| matches!(op, MapOp::StoreService { .. })) {
-                    self.marking_passes = MARKING_PASSES;
-                    self.begin_pass(world);
-                }
-            }
+            Task::Operations { ops, at, .. } if at == ops.len() => {}
             Task::Operations { ops, at, done, waits_for } => {
                 self.task = self.operate(world, ops, at, done, waits_for, slice);
             }

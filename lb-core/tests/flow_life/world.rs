@@ -9,11 +9,13 @@ use lb_common::backend::{BackendRow, SlotState};
 use lb_common::counters::Event;
 use lb_common::flow::{FlowEntry, TICKS};
 use lb_common::hash::HashKey;
+use lb_common::idle::IdleTicks;
 use lb_common::limits::WAYS;
 use lb_common::packet::Tuple;
 use lb_common::service::ServiceWord;
 use lb_common::settings::Settings;
 use lb_common::world::Steering;
+use lb_core::aging::idle_ticks;
 use lb_core::sweep::FlowWord;
 
 use crate::memory::{Rows, Tables};
@@ -50,6 +52,7 @@ pub(crate) struct Flight {
 
 pub(crate) struct World {
     settings: Settings,
+    idle: IdleTicks,
     flows: Vec<AtomicU64>,
     pub(crate) tables: Tables,
     pub(crate) rows: Rows,
@@ -60,7 +63,7 @@ pub(crate) struct World {
     pub(crate) oracle: RefCell<Oracle>,
     pub(crate) user: RefCell<UserSpace>,
     pub(crate) flights: RefCell<Vec<Flight>>,
-    pub(crate) events: [Cell<u64>; 8],
+    pub(crate) events: [Cell<u64>; Event::ALL.len()],
     pub(crate) interleaved: Cell<u64>,
     depth: Cell<usize>,
     /// One access in this many is interleaved; 0: none.
@@ -80,6 +83,7 @@ impl World {
                 flow_tuples: 0,
                 guard_per_window: 0,
             },
+            idle: idle_ticks(&user::timeouts()),
             flows: (0..entries).map(|_| AtomicU64::new(0)).collect(),
             tables: Tables::new(user::limits().table_slots as usize, SERVICES + 1),
             rows: Rows::new(SLOTS as usize + 1),
@@ -249,6 +253,11 @@ impl World {
             (Who::Packet, flight) => {
                 let began = flight.map_or(0, |flight| flight.began);
                 let asked = flight.and_then(|flight| flight.asked);
+                if self.time.get() - flow.tick > longest(was) {
+                    oracle.count("evicted when expired");
+                    oracle.left(number, Without::Expired);
+                    return;
+                }
                 if takes(began, false) && self.is_exception(&flow_service(number), was, asked) {
                     oracle.fault("live exception lost", told);
                 }
@@ -371,6 +380,10 @@ impl Steering for World {
 
     fn tick(&self) -> u16 {
         self.present_tick()
+    }
+
+    fn idle(&self) -> IdleTicks {
+        self.idle
     }
 
     fn admits_flow(&self) -> bool {

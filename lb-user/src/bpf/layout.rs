@@ -5,6 +5,7 @@ use aya::maps::MapType;
 use lb_common::backend::BackendRow;
 use lb_common::counters::{COUNTERS_PER_CPU, SlotCounter};
 use lb_common::egress::{EgressFaults, EgressRow};
+use lb_common::guard::GUARD_WORDS;
 use lb_common::limits::{ABI_VERSION, MAX_EGRESS, MAX_SLOTS, REGION_UNIT, TABLE_ENTRIES_PER_VALUE, WAYS};
 use lb_common::packet::Tuple;
 use lb_common::service::{ServiceKey4, ServiceKey6, VipRow};
@@ -107,7 +108,7 @@ impl Layout {
                 self.units.saturating_mul(REGION_UNIT / TABLE_ENTRIES_PER_VALUE as u32),
             ),
             array("FLOWS", bytes_of::<[u64; WAYS]>(), self.buckets),
-            array("GUARD", bytes_of::<[u64; 8]>(), self.cpus),
+            array("GUARD", bytes_of::<[u64; GUARD_WORDS]>(), self.cpus),
             array("FLOW_TUPLES", bytes_of::<Tuple>(), tuples),
             array("COUNTERS", 8, self.cpus.saturating_mul(COUNTERS_PER_CPU)),
             array("SLOT_COUNTERS", bytes_of::<SlotCounter>(), self.cpus.saturating_mul(self.slots)),

@@ -11,6 +11,8 @@ use aya::maps::{DevMap, HashMap, Map, MapData};
 use lb_common::backend::BackendRow;
 use lb_common::counters::{COUNTERS_PER_CPU, SlotCounter};
 use lb_common::egress::{EgressFaults, EgressRow};
+use lb_common::guard::{GUARD_WORDS, IDLE_WORD};
+use lb_common::idle::IdleTicks;
 use lb_common::limits::{MAX_EGRESS, WAYS};
 use lb_common::service::LEASE_FOR_EVER;
 use lb_common::{BackendWord, ServiceWord};
@@ -46,6 +48,7 @@ pub struct Tables {
     tuples: Mapped<[u64; 5]>,
     counters: Mapped<u64>,
     slot_counters: Mapped<SlotCounter>,
+    guard: Mapped<[u64; GUARD_WORDS]>,
     meta: Mapped<Meta>,
 }
 
@@ -90,6 +93,7 @@ impl Tables {
             tuples: array!("FLOW_TUPLES"),
             counters: array!("COUNTERS"),
             slot_counters: array!("SLOT_COUNTERS"),
+            guard: array!("GUARD"),
             meta: array!("META"),
         })
     }
@@ -177,6 +181,19 @@ impl Tables {
     #[must_use]
     pub const fn devices_id(&self) -> u32 {
         self.devices_id
+    }
+
+    /// What packets of new flows were told last.
+    #[must_use]
+    pub fn idle(&self) -> IdleTicks {
+        IdleTicks(self.guard.word(IDLE_WORD).load(Ordering::Acquire))
+    }
+
+    /// Tells packets of new flows after which idle time others may go.
+    pub fn set_idle(&self, idle: IdleTicks) {
+        for cpu in 0..self.guard.len() {
+            self.guard.word(cpu * GUARD_WORDS + IDLE_WORD).store(idle.0, Ordering::Release);
+        }
     }
 
     /// Performs operations in order.

@@ -13,7 +13,7 @@ use lb_common::hash::HashKey;
 use lb_core::alarm::{Change, Growth, GrowthAlarm, GrowthChange, LoadAlarm};
 use lb_core::config::Config;
 use lb_core::history::{Cause, History};
-use lb_core::plan::{Actual, MapOp, NextHop, diff, plan};
+use lb_core::plan::{Actual, NextHop, diff, plan};
 use lb_core::sweep::{self, Census, MARKING_PASSES};
 use lb_core::totals::Owner;
 use nix::time::{ClockId, clock_gettime};
@@ -191,7 +191,13 @@ impl Controller {
     /// # Errors
     /// If they are too small, or the kernel refuses an operation; those before it are done and known to be.
     pub(super) fn reconcile(&mut self, cause: &Cause) -> Result<()> {
+        let idle = sweep::longest_idle(&self.loaded.config);
+        // Longer times hold before anything else changes, shorter ones when all has.
+        self.tables.set_idle(self.tables.idle().longest(idle));
         let result = self.try_reconcile();
+        if result.is_ok() {
+            self.tables.set_idle(idle);
+        }
         self.map_failures += u64::from(result.is_err());
         self.shares.update(&self.actual);
         self.history.record(SystemTime::now(), cause, &self.actual);
@@ -206,13 +212,13 @@ impl Controller {
             return Ok(());
         }
         tracing::debug!(operations = ops.len(), "changing the maps");
+        if sweep::calls_for_marks(&self.actual, &ops) {
+            // By the timer: until its passes have come by, packets find out unmarked exceptions themselves.
+            self.marking_passes = MARKING_PASSES;
+        }
         let Self { tables, actual, totals, .. } = self;
         let result = tables.perform(&ops, |slots| totals.retire(slots), |op| actual.apply(op));
         self.observe_traffic();
-        if ops.iter().any(|op| matches!(op, MapOp::StoreService { .. })) {
-            self.marking_passes = MARKING_PASSES;
-            self.sweep();
-        }
         result
     }
 

@@ -37,8 +37,8 @@ impl Controller {
         if let Some(Growth { count: flows, .. }) = self.flood.growth() {
             let limit = self.tables.layout().new_flows_per_second;
             warnings.push(format!(
-                "flood: more than {limit} new flows a second on a CPU; {flows} were not stored so far and go by the \
-                 Maglev table"
+                "flood: more than {limit} new flows a second on a CPU; {flows} packets so far are of flows that are not \
+                 stored and go by the Maglev table"
             ));
         }
         if let Some(Growth { count, .. }) = self.redirect_faults.growth() {

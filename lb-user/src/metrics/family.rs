@@ -111,13 +111,13 @@ families! {
     ServicePackets = Counter "fairlead_service_packets_total" ["service"];
     /// Bytes of these packets, from the IP header on, without the outer header.
     ServiceBytes = Counter "fairlead_service_bytes_total" ["service"];
-    /// Flows of the service for which a backend was picked.
+    /// Flows of the service that were stored or picked anew, and SYNs of those not stored; UDP flows that are not stored do not count.
     ServiceNewFlows = Counter "fairlead_service_new_flows_total" ["service"];
     /// Packets forwarded to the backend, in all slots that it had.
     BackendPackets = Counter "fairlead_backend_packets_total" ["service", "backend"];
     /// Bytes of these packets, from the IP header on, without the outer header.
     BackendBytes = Counter "fairlead_backend_bytes_total" ["service", "backend"];
-    /// Flows for which the backend was picked.
+    /// Flows stored for the backend or picked anew, and SYNs of those not stored; UDP flows that are not stored do not count.
     BackendNewFlows = Counter "fairlead_backend_new_flows_total" ["service", "backend"];
     /// Flows of the backend in the flow table, as the last sweep found them.
     BackendFlows = Gauge "fairlead_backend_flows" ["service", "backend"];

@@ -6,7 +6,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use lb_common::backend::SlotState;
-use lb_common::flow::{FlowEntry, TICKS, age};
+use lb_common::flow::{FlowEntry, TICKS};
+use lb_common::idle::IdleTicks;
 use lb_common::limits::WAYS;
 use lb_common::reason::Action;
 use lb_common::service::{ServiceWord, VipRow};
@@ -21,6 +22,15 @@ use crate::packets::{Client, HostWorld, Probe, Seen, Setup};
 const MAX_STEPS: usize = 256;
 /// Buckets of the flow table: few, so that flows meet in them.
 const BUCKETS: u32 = 4;
+/// Idle times, which a few steps of the clock are enough for.
+const IDLE: IdleTicks = IdleTicks::new(400, 20, 100, 50);
+/// The port of the services whose backends are of the other family.
+const CROSSED_PORT: u16 = 82;
+/// Slots of [`setup`], and slot 0.
+const SLOTS: u16 = 10;
+/// What an outer header says of an IPv4 packet, and of an IPv6 packet (RFC 2003, RFC 2473).
+const IPIP: u8 = 4;
+const IPV6_IN_IP: u8 = 41;
 /// Different maps that [`setup`] makes.
 const SETUPS: u8 = 32;
 /// What an answer may be longer than its question: a neighbour advertisement has an option that a solicitation may lack.
@@ -73,7 +83,7 @@ fn steps(world: &mut HostWorld, setup: &Setup, mut input: Input<'_>) {
         match kind % 16 {
             0 => world.tick.set((world.tick.get() + u16::from(input.byte())) % TICKS),
             1 => {
-                let (slot, state) = (u16::from(input.byte()) % 8, input.byte());
+                let (slot, state) = (u16::from(input.byte()) % SLOTS, input.byte());
                 let states = [SlotState::Free, SlotState::Serving, SlotState::Draining, SlotState::Dead];
                 world.put_backend(slot, word(slot, states[usize::from(state) % 4]).0);
             }
@@ -128,7 +138,8 @@ impl<'a> Input<'a> {
 const VIPS: [&str; 6] =
     ["192.0.2.10", "2001:db8::10", "192.0.2.20", "2001:db8::20", "192.0.2.40", "192.0.2.99"];
 
-/// Slot 1 `ipip`, 2 `ipip` over IPv6, 3 `l2`, 4 `l2` over IPv6, 5 and 6 share a service, 7 is of an untracked one.
+/// Slot 1 `ipip`, 2 `ipip` over IPv6, 3 `l2`, 4 `l2` over IPv6, 5 and 6 share a service, 7 is of an untracked one; 8 is IPv4
+/// in IPv6, 9 IPv6 in IPv4.
 fn setup(choice: u8) -> Setup {
     let mtu = [1_500, 576, 9_000, 1_280][usize::from(choice & 3)];
     let (from4, from6) = (Some(ip("10.0.0.254")), Some(ip("fd00::ffff")));
@@ -146,6 +157,10 @@ fn setup(choice: u8) -> Setup {
         .backend(6, ip("10.0.0.6"), from4)
         .service(ip(VIPS[1]), 53, UDP, ORDINARY & !ServiceWord::TRACK, &[7])
         .backend(7, ip("fd00::7"), from6)
+        .service(ip(VIPS[0]), CROSSED_PORT, TCP, ORDINARY, &[8])
+        .backend(8, ip("fd00::8"), from6)
+        .service(ip(VIPS[1]), CROSSED_PORT, TCP, ORDINARY, &[9])
+        .backend(9, ip("10.0.0.9"), from4)
         .vip(ip(VIPS[4]), if choice & 4 == 0 { LEASE_OVER } else { LEASE_FAR }, 0);
     if choice & 8 != 0 {
         setup = setup.vip(ip(VIPS[0]), LEASE_HELD, VipRow::PASS_UNKNOWN_PORT);
@@ -154,6 +169,7 @@ fn setup(choice: u8) -> Setup {
         setup.egress[0].ifindex += 1;
     }
     setup.buckets = BUCKETS;
+    setup.idle = IDLE;
     setup
 }
 
@@ -163,7 +179,7 @@ fn client(input: &mut Input) -> Client {
     let vip = VIPS[usize::from(to) % VIPS.len()];
     let from = if vip.contains(':') { "2001:db8:c::7" } else { "198.51.100.7" };
     let mut packet = Client::new(from, vip).port(1_024 + u16::from(port));
-    packet.to_port = [80, 53, 81][usize::from(shape) % 3];
+    packet.to_port = [80, 53, 81, CROSSED_PORT][usize::from(shape) % 4];
     let octets = usize::from(ttl) * 8;
     packet = if shape & 4 != 0 {
         packet.udp(octets)
@@ -249,7 +265,7 @@ fn is_legal(before: FlowEntry, after: FlowEntry, now: u16, seen: &Seen) -> Resul
         return fault("no peer sent it");
     }
     let same = before.fingerprint() == after.fingerprint();
-    if !same && before.is(FlowEntry::EXCEPTION) && age(now, before.tick()) <= 1 {
+    if !same && before.is(FlowEntry::EXCEPTION) && !IDLE.is_over(before, now % TICKS) {
         return fault("a live exception was evicted");
     }
     // A flow that is picked anew may get the table's choice, which is what it had: then it is none any more.
@@ -298,6 +314,21 @@ fn network(frame: &[u8]) -> usize {
     }
 }
 
+/// Ethertype and outer header are of one family, and the outer header's protocol is that of the packet inside.
+fn says_what_it_carries(out: &[u8], outer: usize, inner_version: u8) -> Result<(), String> {
+    let (ethertype, version, protocol) = match outer {
+        20 => ([0x08, 0x00], 4, 9),
+        40 => ([0x86, 0xdd], 6, 6),
+        _ => return Ok(()),
+    };
+    let header = &out[2..];
+    let carried = if inner_version == 4 { IPIP } else { IPV6_IN_IP };
+    if out[..2] != ethertype || header[0] >> 4 != version || header[protocol] != carried {
+        return Err(format!("{} is no outer header of IPv{inner_version}", hex(out)));
+    }
+    Ok(())
+}
+
 /// Behind the link header and whatever was put in front, only TTL and header checksum differ, and tags not at all.
 fn forwards_what_came(frame: &[u8], out: &[u8]) -> Result<(), String> {
     let at = network(frame);
@@ -309,6 +340,10 @@ fn forwards_what_came(frame: &[u8], out: &[u8]) -> Result<(), String> {
         return Err("its tags changed".to_owned());
     }
     let (mut inner, came) = (out[at + outer..].to_vec(), &frame[at..]);
+    says_what_it_carries(&out[at - 2..at + outer], outer, came[0] >> 4)?;
+    if outer == 0 && out[at - 2..at] != frame[at - 2..at] {
+        return Err("its ethertype changed".to_owned());
+    }
     let ttl = if came[0] >> 4 == 4 { 8 } else { 7 };
     if inner[ttl] + 1 != came[ttl] {
         return Err("its TTL did not go down by one".to_owned());

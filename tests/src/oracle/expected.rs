@@ -27,7 +27,7 @@ pub(super) enum Expected {
     Drop,
     /// This is counted, and it is sent.
     Sent(&'static str),
-    /// It is not answered nor forwarded.
+    /// It is neither answered nor forwarded: the documents do not say whether the kernel gets it.
     Unanswered,
     /// The documents do not say.
     Open,
@@ -105,7 +105,7 @@ impl Oracle {
             _ if frame.is_arp() => self.expect_arp(frame),
             _ if !frame.is_ip() => Expected::Pass,
             Ok(ip) => self.expect_ip(frame, ip),
-            Err(Some(address)) if self.is_vip(*address) && !frame.is_grouped() => Expected::Unanswered,
+            Err(Some(address)) if self.is_vip(*address) && !frame.is_grouped() => Expected::Drop,
             Err(_) => Expected::Pass,
         }
     }
@@ -141,11 +141,8 @@ impl Oracle {
         if !ip.sums || ip.extra > READABLE {
             return Expected::Open;
         }
-        if ip.part == Part::Fragment {
-            return Expected::Unanswered;
-        }
-        if ip.extensions > EXTENSIONS {
-            return Expected::Unanswered;
+        if ip.part == Part::Fragment || ip.extensions > EXTENSIONS {
+            return Expected::Drop;
         }
         match ip.protocol {
             TCP | UDP => self.expect_flow(frame, ip, flags),
@@ -158,7 +155,8 @@ impl Oracle {
                 Some(_) => Expected::Unanswered,
                 None => self.expect_icmp(frame, ip, held, 128, ip.sums_icmp6()),
             },
-            _ => Expected::Unanswered,
+            _ if flags & VipRow::PASS_UNKNOWN_PORT != 0 => Expected::Unanswered,
+            _ => Expected::Drop,
         }
     }
 
@@ -171,9 +169,16 @@ impl Oracle {
 
     /// `request` is the type of an echo request.
     fn expect_icmp(&self, frame: &Frame<'_>, ip: &Ip<'_>, held: bool, request: u8, sums: bool) -> Expected {
-        if ip.payload.len() < 8 || ip.payload[0] != request || ip.payload[1] != 0 || !sums {
-            // Advertisements pass, all others are dropped; none is answered.
-            return if ip.payload.first() == Some(&request) { Expected::Open } else { Expected::Unanswered };
+        if ip.payload.len() < 8 {
+            return Expected::Drop;
+        }
+        if ip.payload[0] != request {
+            // Advertisements pass, and so may what is too short for a solicitation; all others are dropped.
+            let neighbours = ip.protocol == ICMPV6 && matches!(ip.payload[0], 135 | 136);
+            return if neighbours { Expected::Unanswered } else { Expected::Drop };
+        }
+        if ip.payload[1] != 0 || !sums {
+            return Expected::Open;
         }
         if !held {
             return Expected::Pass;
@@ -185,7 +190,7 @@ impl Oracle {
     }
 
     fn expect_flow(&self, frame: &Frame<'_>, ip: &Ip<'_>, vip_flags: u32) -> Expected {
-        let (Some(key), Some((_, _, flags))) = (key_of(ip), ip.ports()) else { return Expected::Unanswered };
+        let (Some(key), Some((_, _, flags))) = (key_of(ip), ip.ports()) else { return Expected::Drop };
         let Some(service) = self.pool.service(&key) else {
             let passes = vip_flags & VipRow::PASS_UNKNOWN_PORT != 0;
             return if passes { Expected::Pass } else { Expected::Drop };

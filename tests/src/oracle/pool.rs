@@ -18,7 +18,7 @@ pub(super) type Key = (IpAddr, u16, IpAddr, u16, u8);
 /// Where a flow's entry may lead, if it has one.
 struct Flow {
     slots: Vec<u16>,
-    /// What had been lost when it was seen last.
+    /// What its bucket had lost when it was seen last.
     losses: u64,
     fingerprint: u32,
 }
@@ -30,6 +30,8 @@ pub(super) struct Ways {
     /// Whether it must go to one of them and is not dropped instead, and is not: what the documents say nothing of is both.
     pub(super) sent: bool,
     pub(super) dropped: bool,
+    /// Whether it may go to one slot only, and only since its flow went there before: the table names another.
+    pub(super) sticks: bool,
 }
 
 /// Services, backends and flows.
@@ -37,14 +39,17 @@ pub(super) struct Pool {
     pub(super) setup: Setup,
     key: HashKey,
     flows: HashMap<Key, Flow>,
-    /// Entries that lost their place, so that flows may have been picked anew.
-    losses: u64,
+    /// By bucket: entries that lost their place, so that flows may have been picked anew.
+    losses: HashMap<u32, u64>,
+    /// By bucket and fingerprint: slots of entries that nobody saw made.
+    planted: HashMap<(u32, u32), u16>,
 }
 
 impl Pool {
     pub(super) fn new(setup: &Setup) -> Self {
         let key = HashKey::from_seed(SEED);
-        Self { setup: setup.clone(), key, flows: HashMap::new(), losses: 0 }
+        let (flows, losses, planted) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { setup: setup.clone(), key, flows, losses, planted }
     }
 
     pub(super) fn change(&mut self, change: &Change) {
@@ -119,19 +124,18 @@ impl Pool {
         let odd = opens && flags & (ACK | FIN | RST) != 0;
         // Known flows need no table.
         let flow = self.flows.get(key).filter(|_| service.tracks());
+        let planted = self.planted(service, key).filter(|_| service.tracks() && flow.is_none());
         let keeps = |slot: &u16| match self.state(*slot) {
             SlotState::Serving => true,
             SlotState::Draining => !opens || odd,
             _ => false,
         };
-        let kept: Vec<u16> =
-            flow.map_or_else(Vec::new, |flow| flow.slots.iter().copied().filter(keeps).collect());
-        let surely = flow.is_some_and(|flow| {
-            flow.slots.len() == 1
-                && flow.losses == self.losses
-                && !kept.is_empty()
-                && !(odd && self.state(kept[0]) == SlotState::Draining)
-        });
+        let slots = flow.map_or(planted.as_slice(), |flow| &flow.slots);
+        let kept: Vec<u16> = slots.iter().copied().filter(keeps).collect();
+        let stored = planted.is_some()
+            || flow.is_some_and(|flow| flow.slots.len() == 1 && flow.losses == self.losses(key));
+        let surely = stored && !kept.is_empty() && !(odd && self.state(kept[0]) == SlotState::Draining);
+        let sticks = surely && kept[0] != choice;
         let mut allowed = kept;
         if !surely && choice != 0 && !allowed.contains(&choice) {
             allowed.push(choice);
@@ -141,7 +145,7 @@ impl Pool {
         let sent = clear && reached == allowed.len() && (surely || choice != 0);
         let dropped = reached == 0;
         allowed.retain(|slot| self.reaches(service, *slot));
-        Ways { allowed, sent, dropped }
+        Ways { allowed, sent, dropped, sticks }
     }
 
     /// A packet of the flow went to a slot.
@@ -165,12 +169,35 @@ impl Pool {
         flow.losses = u64::MAX;
     }
 
-    pub(super) const fn losses(&self) -> u64 {
-        self.losses
+    fn bucket(&self, key: &Key) -> u32 {
+        self.hash(key).bucket(self.setup.buckets - 1)
     }
 
-    pub(super) const fn lost(&mut self, entries: u64) {
-        self.losses += entries;
+    /// What the bucket of a flow has lost so far.
+    pub(super) fn losses(&self, key: &Key) -> u64 {
+        self.losses.get(&self.bucket(key)).copied().unwrap_or(0)
+    }
+
+    /// A packet of this flow cost its bucket so many entries, or found no place.
+    pub(super) fn lost(&mut self, key: &Key, entries: u64) {
+        if entries > 0 {
+            *self.losses.entry(self.bucket(key)).or_default() += entries;
+        }
+    }
+
+    /// An entry is there of which nobody saw the packets.
+    pub(super) fn plant(&mut self, bucket: u32, fingerprint: u32, slot: u16) {
+        self.planted.insert((bucket, fingerprint), slot);
+    }
+
+    /// The slot that an entry of unknown origin names for a flow, if it is of the flow's service.
+    fn planted(&self, service: &ServiceSetup, key: &Key) -> Option<u16> {
+        if self.planted.is_empty() {
+            return None;
+        }
+        let hash = self.hash(key);
+        let slot = *self.planted.get(&(hash.bucket(self.setup.buckets - 1), hash.fingerprint()))?;
+        self.backend(slot).filter(|backend| backend.spec.service == service.index).map(|_| slot)
     }
 
     /// The entries with this fingerprint are gone.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use lb_common::backend::{BackendWord, SlotState};
+use lb_common::idle::IdleTicks;
 use lb_common::maglev::{Candidate, Turn, populate};
 use lb_common::service::{ServiceWord, TableClass, VipRow};
 
@@ -69,6 +70,11 @@ pub fn balancer(seed: u64) -> Setup {
         if random.one_in(12) {
             row.flags = VipRow::PASS_UNKNOWN_PORT;
         }
+    }
+    // Of some balancers the idle times are not known; the generator of changes makes entries up to 1,100 ticks old.
+    if !random.one_in(4) {
+        let mut ticks = || random.below(1_000) as u16 + 1;
+        setup.idle = IdleTicks::new(ticks(), ticks(), ticks(), ticks());
     }
     setup
 }

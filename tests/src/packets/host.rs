@@ -10,6 +10,7 @@ use lb_common::counters::{COUNTERS_PER_CPU, Event};
 use lb_common::egress::EgressRow;
 use lb_common::guard::{GuardWord, per_window};
 use lb_common::hash::HashKey;
+use lb_common::idle::IdleTicks;
 use lb_common::limits::{REGION_UNIT, WAYS};
 use lb_common::packet::{Tuple, words};
 use lb_common::pick::{Pick, Service, Signals, pick};
@@ -38,6 +39,7 @@ pub struct HostWorld {
     /// Room in front of frames, if not the usual.
     pub headroom: Cell<Option<usize>>,
     settings: Settings,
+    idle: IdleTicks,
     egress: Vec<EgressRow>,
     gone: Vec<u32>,
     services4: HashMap<ServiceKey4, u32>,
@@ -83,6 +85,7 @@ impl HostWorld {
                 flow_tuples: 1,
                 guard_per_window: per_window(setup.new_flows_per_second),
             },
+            idle: setup.idle,
             egress: vec![EgressRow::default(); lb_common::limits::MAX_EGRESS as usize],
             gone: setup.gone.clone(),
             services4: HashMap::new(),
@@ -272,6 +275,10 @@ impl Steering for HostWorld {
 
     fn tick(&self) -> u16 {
         self.tick.get()
+    }
+
+    fn idle(&self) -> IdleTicks {
+        self.idle
     }
 
     fn admits_flow(&self) -> bool {

@@ -1,14 +1,31 @@
 //! Random numbers that can be had again.
 
-/// A generator of splitmix64 numbers (Steele, Lea, Flood 2014): the same seed, the same numbers.
+use std::time::SystemTime;
+
+use lb_common::hash::SplitMix64;
+
+/// A generator of numbers: the same seed, the same numbers.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub struct Random(SplitMix64);
+
+/// The seed that FAIRLEAD_SEED gives, or else one from the clock, which no run has had before.
+///
+/// # Panics
+/// If FAIRLEAD_SEED is no decimal number.
+#[must_use]
+pub fn seed() -> u64 {
+    if let Ok(seed) = std::env::var("FAIRLEAD_SEED") {
+        return seed.parse().expect("FAIRLEAD_SEED is a decimal number");
+    }
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970");
+    since.as_secs() << 20 | u64::from(since.subsec_nanos() >> 10)
+}
 
 impl Random {
     /// The generator of this seed.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(SplitMix64(seed))
     }
 
     /// A new seed in each run, unless FAIRLEAD_SEED gives one; printed so that a failure can be repeated.
@@ -17,20 +34,14 @@ impl Random {
     /// If FAIRLEAD_SEED is no decimal number.
     #[must_use]
     pub fn seeded(test: &str) -> Self {
-        let seed = match std::env::var("FAIRLEAD_SEED") {
-            Ok(seed) => seed.parse().expect("FAIRLEAD_SEED is a decimal number"),
-            Err(_) => std::process::id().into(),
-        };
+        let seed = seed();
         println!("repeat with FAIRLEAD_SEED={seed} cargo test -p fairlead-tests --test packets {test}");
-        Self(seed)
+        Self::new(seed)
     }
 
     /// The next number.
     pub const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let word = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
+        self.0.draw()
     }
 
     /// A number below the limit, which is not zero.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use lb_common::backend::{BackendWord, RowSpec, SlotState};
 use lb_common::egress::EgressRow;
+use lb_common::idle::IdleTicks;
 use lb_common::packet::Family;
 use lb_common::service::{LEASE_FOR_EVER, ServiceWord, TableClass, VipRow};
 
@@ -48,6 +49,8 @@ pub struct Setup {
     pub buckets: u32,
     /// New flows stored in a second on a CPU at most; 0: any number.
     pub new_flows_per_second: u32,
+    /// After which idle time flows are over.
+    pub idle: IdleTicks,
 }
 
 /// One service.
@@ -102,6 +105,7 @@ impl Setup {
             backends: Vec::new(),
             buckets: 64,
             new_flows_per_second: 0,
+            idle: IdleTicks::default(),
         }
     }
 

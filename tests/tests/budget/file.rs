@@ -127,11 +127,10 @@ impl fmt::Display for Row {
     }
 }
 
-/// One object with everything.
-pub(crate) fn json(found: &Figures, rows: &[Row]) -> Value {
+/// One object with everything; `ok` as the process says it, too.
+pub(crate) fn json(found: &Figures, rows: &[Row], ok: bool) -> Value {
     let figures = rows.iter().map(
         |row| json!({"name": row.name, "value": row.found, "budget": row.kept, "verdict": row.verdict.word()}),
     );
-    let ok = rows.iter().all(|row| row.verdict == Verdict::Fine);
     json!({"ok": ok, "kernel": found.kernel, "figures": figures.collect::<Vec<_>>()})
 }

@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::links::{FdLink, PinnedLink};
 use fairlead_tests::lab::plan::Row;
 use fairlead_tests::lab::{Decap, Lab, wait_until};
+use fairlead_tests::packets::Random;
+use fairlead_tests::packets::random::seed;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -33,27 +35,9 @@ enum During {
     Reload,
 }
 
-/// A sequence that can be repeated from its seed (xorshift).
-struct Random(u64);
-
-impl Random {
-    /// From FAIRLEAD_SEED, else from the clock; printed, so that a failure can be repeated.
-    fn new() -> Result<Self> {
-        let seed: u64 = match std::env::var("FAIRLEAD_SEED") {
-            Ok(text) => text.parse().context("FAIRLEAD_SEED")?,
-            Err(_) => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.subsec_nanos().into(),
-        };
-        println!("FAIRLEAD_SEED={seed}");
-        // Nothing ever comes of a zero.
-        Ok(Self(seed | (1 << 40)))
-    }
-
-    fn moment(&mut self) -> Duration {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        LATEST.mul_f64((self.0 >> 11) as f64 / (1u64 << 53) as f64)
-    }
+/// A moment that chance chooses.
+fn moment(random: &mut Random) -> Duration {
+    LATEST.mul_f64((random.next() >> 11) as f64 / (1u64 << 53) as f64)
 }
 
 /// `lines` without check, which gets and loses the last backend; `lines6` with checks, which stays as it is.
@@ -131,7 +115,9 @@ fn table(stage: &Stage, service: &str) -> Result<Value> {
 
 #[test]
 fn daemon_killed_at_ten_random_moments_is_adopted_each_time_and_nothing_breaks() -> Result<()> {
-    let mut random = Random::new()?;
+    let seed = seed();
+    println!("FAIRLEAD_SEED={seed}");
+    let mut random = Random::new(seed);
     let (mut stage, _decaps) = stage()?;
     let spare = stage.backend(3).to_string();
     // What the tables are with and without the spare backend.
@@ -151,7 +137,7 @@ fn daemon_killed_at_ten_random_moments_is_adopted_each_time_and_nothing_breaks()
     let (held, mut counted) = (link(&stage)?, counters(&stage)?);
     let moments = [During::Nothing, During::Start, During::Change, During::Reload].into_iter().cycle();
     for (number, during) in moments.take(KILLS).enumerate() {
-        let moment = random.moment();
+        let moment = moment(&mut random);
         println!("kill {number}: {during:?}, after {moment:?}");
         disturb(&mut stage, during, &spare, moment).with_context(|| format!("kill {number}, {during:?}"))?;
         ensure!(stage.xdp()?.is_some(), "kill {number}: the program is gone");

@@ -5,6 +5,7 @@ use fairlead_tests::packets::setup::ORDINARY;
 use fairlead_tests::packets::wire::TCP;
 use fairlead_tests::packets::{Client, Probe, Random, Setup};
 use lb_common::flow::FlowEntry;
+use lb_common::idle::IdleTicks;
 
 use crate::both::Both;
 use crate::fixture::{MTU, VIP4, forwarded, hash, to};
@@ -15,7 +16,7 @@ const CLOSING: u8 = FlowEntry::CONFIRMED | FlowEntry::CLOSING;
 const EXCEPTION: u8 = FlowEntry::EXCEPTION;
 const UDP: u8 = FlowEntry::UDP;
 
-/// One service, one backend, and a flow table of a single bucket.
+/// One service, one backend, and a flow table of a single bucket; nothing is ever expired in it.
 fn setup() -> Setup {
     let mut setup = Setup::new(MTU).service(ip(VIP4), 80, TCP, ORDINARY, &[1]).backend(
         1,
@@ -144,9 +145,72 @@ fn exceptions_are_never_evicted_and_the_newcomer_goes_unstored() {
     }
 }
 
+/// Ages in ticks above which an entry is expired.
+const ESTABLISHED: u16 = 400;
+const CLOSES: u16 = 60;
+const DATAGRAMS: u16 = 200;
+const UNCONFIRMED: u16 = 100;
+
+/// The same with idle times.
+fn setup_with_idle() -> Setup {
+    let mut setup = setup();
+    setup.idle = IdleTicks::new(ESTABLISHED, CLOSES, DATAGRAMS, UNCONFIRMED);
+    setup
+}
+
+#[test]
+fn the_expired_go_first_whatever_they_are() {
+    let cases: &[(&str, Place)] = &[
+        ("a datagram's flow that is younger than a connection", Some((210, LIVE | UDP))),
+        ("a connection", Some((410, LIVE))),
+        ("one that closed", Some((70, CLOSING))),
+        ("one that never went on", Some((110, NEW))),
+        ("an exception", Some((410, LIVE | EXCEPTION))),
+        ("a datagram's exception", Some((210, LIVE | UDP | EXCEPTION))),
+        ("an exception that closed", Some((70, CLOSING | EXCEPTION))),
+    ];
+    let mut both = Both::new(&setup_with_idle());
+    for (name, expired) in cases {
+        for way in 0..8 {
+            let mut places = [Some((390, LIVE)); 8];
+            (places[0], places[1], places[2]) =
+                (Some((50, CLOSING)), Some((90, NEW)), Some((390, LIVE | EXCEPTION)));
+            places[way] = *expired;
+            let (gone, events) = newcomer(&mut both, &to(VIP4), places);
+            assert_eq!((gone, &events[..]), (Some(way), EVICTED), "{name} in way {way}");
+        }
+    }
+}
+
+#[test]
+fn an_exception_stays_to_the_end_of_its_time() {
+    let mut both = Both::new(&setup_with_idle());
+    for (age, state) in [(390, LIVE), (190, LIVE | UDP), (50, CLOSING), (90, NEW)] {
+        let (way, events) = newcomer(&mut both, &to(VIP4), [Some((age, state | EXCEPTION)); 8]);
+        assert_eq!((way, &events[..]), (None, &["flow_unstored"][..]), "state {state} age {age}");
+    }
+}
+
+#[test]
+fn ages_one_tick_apart_are_told_apart() {
+    let mut both = Both::new(&setup());
+    for older in 0..8 {
+        let mut places = [Some((10, LIVE)); 8];
+        places[older] = Some((11, LIVE));
+        assert_eq!(newcomer(&mut both, &to(VIP4), places).0, Some(older));
+    }
+}
+
 /// Class of an entry: the higher goes first.
-fn class(state: u8) -> Option<u8> {
+fn class(age: u16, state: u8) -> Option<u8> {
+    let longest = match () {
+        () if state & UDP != 0 => DATAGRAMS,
+        () if state & FlowEntry::CLOSING != 0 => CLOSES,
+        () if state & FlowEntry::CONFIRMED != 0 => ESTABLISHED,
+        () => UNCONFIRMED,
+    };
     match () {
+        () if age > longest => Some(3),
         () if state & EXCEPTION != 0 => None,
         () if state & FlowEntry::CLOSING != 0 => Some(2),
         () if state & FlowEntry::CONFIRMED == 0 => Some(1),
@@ -157,17 +221,17 @@ fn class(state: u8) -> Option<u8> {
 #[test]
 fn random_buckets_lose_whom_the_rules_name() {
     let mut random = Random::seeded("random_buckets_lose_whom_the_rules_name");
-    let mut both = Both::new(&setup());
+    let mut both = Both::new(&setup_with_idle());
     for _ in 0..3_000 {
-        // Ages two apart, so that a tick that passes meanwhile changes no order.
+        // Odd ages, and even limits, so that a tick that passes meanwhile changes no order and lets none expire.
         let start = random.below(64) as u16;
         let places: [Place; 8] = std::array::from_fn(|at| {
-            let age = 2 * (start + (at as u16 * 5 + start) % 8 * 50);
+            let age = 2 * (start + (at as u16 * 5 + start) % 8 * 50) + 1;
             Some((age, random.below(32) as u8))
         });
         let expected = (0..8)
             .filter_map(|way| {
-                places[way].and_then(|(age, state)| class(state).map(|class| (class, age, way)))
+                places[way].and_then(|(age, state)| class(age, state).map(|class| (class, age, way)))
             })
             .max()
             .map(|(_, _, way)| way);

@@ -194,9 +194,9 @@ fn slots_count_packets_bytes_and_new_flows() {
         (to(L2_VIP4), 5, 40, 1),
         (dns(VIP4), 2, 68, 1),
         (dns(VIP4), 2, 68, 0),
-        // Not remembered, so each one is the first.
-        (to_port(VIP4, 54).udp(1), 11, 29, 1),
-        (to_port(VIP4, 54).udp(1), 11, 29, 1),
+        // Not remembered, so that none is known to be the first.
+        (to_port(VIP4, 54).udp(1), 11, 29, 0),
+        (to_port(VIP4, 54).udp(1), 11, 29, 0),
     ] {
         let seen = both.run(&packet.frame());
         assert_eq!(seen.slots, BTreeMap::from([(slot, [1, bytes, new])]), "{packet:?}");

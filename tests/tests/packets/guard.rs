@@ -58,8 +58,8 @@ fn try_run(kernel: &mut Kernel, host: &mut HostWorld, frames: &[Vec<u8>]) -> Opt
     Some(seen)
 }
 
-/// What happened to flows when these packets came within one window to fresh worlds; `before` changes them.
-fn events(rate: u32, before: impl Fn(&mut dyn Probe), clients: &[Client]) -> Vec<Vec<&'static str>> {
+/// What happened to flows, and how many counted as new, when these packets came within one window to fresh worlds; `before` changes them.
+fn events(rate: u32, before: impl Fn(&mut dyn Probe), clients: &[Client]) -> (Vec<Vec<&'static str>>, u64) {
     stay();
     let frames: Vec<Vec<u8>> = clients.iter().map(Client::frame).collect();
     for _ in 0..100 {
@@ -75,7 +75,8 @@ fn events(rate: u32, before: impl Fn(&mut dyn Probe), clients: &[Client]) -> Vec
             for one in &seen {
                 assert_eq!(one.outcomes, ["forwarded"], "stored or not");
             }
-            return seen.into_iter().map(|seen| seen.events).collect();
+            let new = seen.iter().flat_map(|seen| seen.slots.values()).map(|[_, _, flows]| flows).sum();
+            return (seen.into_iter().map(|seen| seen.events).collect(), new);
         }
     }
     panic!("of a hundred windows none was long enough for {} packets", frames.len());
@@ -96,8 +97,11 @@ fn new_flows_of_any_kind_above_the_rate_go_unstored() {
         to_port(VIP4, 53).udp(40).port(7),
         to(VIP4).port(5),
     ];
+    let (events, new) = events(PER_SECOND, nothing, &clients);
+    // Four are stored, and of the others two are SYNs: of the same flow, which nobody remembers.
+    assert_eq!(new, 4 + 2);
     assert_eq!(
-        events(PER_SECOND, nothing, &clients),
+        events,
         [
             &["flow_stored"][..],
             &["flow_stored", "flow_midstream_miss"],
@@ -117,7 +121,7 @@ fn known_flows_are_not_counted_and_keep_their_entries_during_a_flood() {
     clients.extend((0..9).map(|_| to(VIP4).port(1).tcp(ACK, 9)));
     clients.extend((2..6).map(|port| to(VIP4).port(port)));
     clients.push(to(VIP4).port(1).tcp(ACK, 9));
-    let events = events(PER_SECOND, nothing, &clients);
+    let (events, _) = events(PER_SECOND, nothing, &clients);
     assert!(events[1..10].iter().all(Vec::is_empty), "{events:?}");
     assert_eq!(events[10..13], [["flow_stored"], ["flow_stored"], ["flow_stored"]]);
     assert_eq!(events[13], ["flow_guarded"]);
@@ -125,9 +129,21 @@ fn known_flows_are_not_counted_and_keep_their_entries_during_a_flood() {
 }
 
 #[test]
+fn a_flow_that_is_not_stored_counts_once_however_many_packets_it_has() {
+    let mut clients: Vec<Client> = (1..6).map(|port| to(VIP4).port(port)).collect();
+    clients.extend((0..20).map(|_| to(VIP4).port(5).tcp(ACK, 9)));
+    clients.extend((0..20).map(|_| to_port(VIP4, 53).udp(40)));
+    let (events, new) = events(PER_SECOND, nothing, &clients);
+    assert!(events[4..].iter().all(|events| events.contains(&"flow_guarded")), "{events:?}");
+    assert_eq!(new, 5, "and no datagram of a flow that is not stored");
+}
+
+#[test]
 fn without_a_rate_any_number_is_stored() {
     let clients: Vec<Client> = (0..40).map(|port| to(VIP4).port(port)).collect();
-    assert!(events(0, nothing, &clients).iter().all(|events| events == &["flow_stored"]));
+    let (events, new) = events(0, nothing, &clients);
+    assert!(events.iter().all(|events| events == &["flow_stored"]));
+    assert_eq!(new, 40);
 }
 
 #[test]

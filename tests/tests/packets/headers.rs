@@ -175,3 +175,19 @@ fn an_extension_header_beyond_the_frame_is_malformed() {
     }
     check(&ordinary(), cases);
 }
+
+#[test]
+fn an_extension_header_behind_the_packet_is_malformed_although_the_frame_has_it() {
+    let mut cases = Vec::new();
+    for extension in [HopByHop(0), Routing(0), Destination(0), Fragment(0), Authentication(0)] {
+        let mut packet = with(VIP6, &[extension]);
+        (packet.upper, packet.data) = (Upper::Raw(99), vec![0; 20]);
+        let mut frame = packet.frame();
+        cases.push(dropped(format!("{extension:?}"), frame.clone(), "unknown_protocol"));
+        for bytes in [0, 7] {
+            frame[18..20].copy_from_slice(&u16::to_be_bytes(bytes));
+            cases.push(dropped(format!("{extension:?} in {bytes} octets"), frame.clone(), "malformed"));
+        }
+    }
+    check(&ordinary(), cases);
+}

@@ -15,6 +15,7 @@ use lb_common::backend::BackendRow;
 use lb_common::counters::{COUNTERS_PER_CPU, FIRST_EVENT, SlotCounter};
 use lb_common::decap::DecapOutcome;
 use lb_common::egress::EgressRow;
+use lb_common::guard::{GUARD_WORDS, IDLE_WORD};
 use lb_common::limits::WAYS;
 use lb_common::reason::Action;
 use lb_user::bpf::Layout;
@@ -108,6 +109,10 @@ impl Kernel {
         let leases: Mapped<u64> = mapped(&kernel.ebpf, "LEASES", entries("LEASES"));
         for (row, until) in setup.leases.iter().enumerate() {
             leases.word(row).store(*until, Ordering::Relaxed);
+        }
+        let guard: Mapped<[u64; GUARD_WORDS]> = mapped(&kernel.ebpf, "GUARD", entries("GUARD"));
+        for cpu in 0..guard.len() {
+            guard.word(cpu * GUARD_WORDS + IDLE_WORD).store(setup.idle.0, Ordering::Relaxed);
         }
         kernel.fill(setup);
         kernel

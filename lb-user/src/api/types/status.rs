@@ -174,8 +174,8 @@ pub struct FlowTableStatus {
     pub unconfirmed: u64,
     /// Flows that made room for new ones, since the maps were made.
     pub evicted: u64,
-    /// New flows that found no place, since the maps were made.
+    /// Packets of flows that found no place, since the maps were made.
     pub unstored: u64,
-    /// New flows that the flood guard kept out, since the maps were made.
+    /// Packets of flows that the flood guard kept out, since the maps were made.
     pub guarded: u64,
 }

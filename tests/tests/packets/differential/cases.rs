@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use fairlead_tests::oracle::Oracle;
 use fairlead_tests::packets::Setup;
 use fairlead_tests::packets::balancer::{Change, balancer, table_of};
 use fairlead_tests::packets::seen::{hex, unhex};
@@ -16,6 +17,7 @@ use lb_common::flow::{FlowEntry, age};
 use lb_common::limits::WAYS;
 use lb_common::service::ServiceWord;
 
+use super::judge;
 use super::pair::Pair;
 use crate::both::present_tick;
 
@@ -102,40 +104,53 @@ fn replay(text: &str) -> Result<(), String> {
     };
     let setup = balancer(number(seed, 10) as u64);
     super::bind_to(0);
-    let mut pair = Pair::new(&setup, 0);
-    for line in &lines[1..] {
-        apply(&mut pair, &setup, line)?;
-    }
-    Ok(())
+    let mut replay = Replay { pair: Pair::new(&setup, 0), oracle: Oracle::new(&setup), setup };
+    lines[1..].iter().try_for_each(|line| replay.apply(line))
 }
 
 fn number(text: &str, radix: u32) -> u128 {
     u128::from_str_radix(text, radix).unwrap_or_else(|_| panic!("{text:?} is no number"))
 }
 
-fn apply(pair: &mut Pair, setup: &Setup, line: &[&str]) -> Result<(), String> {
-    let decimal = |text: &str| number(text, 10) as u16;
-    match line {
-        ["backend", slot, word] => {
-            pair.change(&Change::Backend(decimal(slot), BackendWord(number(word, 16) as u64)));
-        }
-        ["table", index, word, slots @ ..] => {
-            let slots: Vec<u16> = slots.iter().map(|slot| decimal(slot)).collect();
-            let table = table_of(setup, decimal(index), |backend| slots.contains(&backend.slot));
-            pair.change(&Change::Table(decimal(index), ServiceWord(number(word, 16) as u64), table));
-        }
-        ["entry", bucket, way, fingerprint, slot, age, state] => {
-            let tick = present_tick().wrapping_sub(decimal(age));
-            let fingerprint = number(fingerprint, 16) as u32;
-            let entry = FlowEntry::new(fingerprint, decimal(slot), tick, decimal(state) as u8);
-            pair.put_entry(decimal(bucket).into(), decimal(way).into(), entry.0);
-        }
-        ["frame", octets] => {
-            pair.step(&unhex(octets))?;
-        }
-        other => return Err(format!("what is {other:?}?")),
+/// Both worlds and the judge, as a file has them so far.
+struct Replay {
+    pair: Pair,
+    oracle: Oracle,
+    setup: Setup,
+}
+
+impl Replay {
+    fn change(&mut self, change: &Change) {
+        self.pair.change(change);
+        self.oracle.changed(change);
     }
-    Ok(())
+
+    fn apply(&mut self, line: &[&str]) -> Result<(), String> {
+        let decimal = |text: &str| number(text, 10) as u16;
+        match line {
+            ["backend", slot, word] => {
+                self.change(&Change::Backend(decimal(slot), BackendWord(number(word, 16) as u64)));
+            }
+            ["table", index, word, slots @ ..] => {
+                let slots: Vec<u16> = slots.iter().map(|slot| decimal(slot)).collect();
+                let table = table_of(&self.setup, decimal(index), |backend| slots.contains(&backend.slot));
+                self.change(&Change::Table(decimal(index), ServiceWord(number(word, 16) as u64), table));
+            }
+            ["entry", bucket, way, fingerprint, slot, age, state] => {
+                let tick = present_tick().wrapping_sub(decimal(age));
+                let fingerprint = number(fingerprint, 16) as u32;
+                let entry = FlowEntry::new(fingerprint, decimal(slot), tick, decimal(state) as u8);
+                self.pair.put_entry(decimal(bucket).into(), decimal(way).into(), entry.0);
+                self.oracle.planted(decimal(bucket).into(), entry);
+            }
+            ["frame", octets] => {
+                let frame = unhex(octets);
+                judge(&mut self.oracle, &frame, &self.pair.step(&frame)?)?;
+            }
+            other => return Err(format!("what is {other:?}?")),
+        }
+        Ok(())
+    }
 }
 
 #[test]

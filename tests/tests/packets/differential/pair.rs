@@ -27,11 +27,21 @@ pub(crate) struct Pair {
 /// What both worlds did with a frame.
 pub(crate) struct Step<'p> {
     pub(crate) action: Action,
-    pub(crate) outcome: Outcome,
+    outcome: Outcome,
     /// The frame afterwards, without meaning if it was dropped.
     pub(crate) frame: &'p [u8],
     /// How often each event happened, by its row behind [`FIRST_EVENT`].
     pub(crate) events: [u64; Event::ALL.len()],
+}
+
+impl Step<'_> {
+    /// Name of the outcome.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self.outcome {
+            Outcome::Verdict(verdict) => verdict.name(),
+            Outcome::Drop(reason) => reason.name(),
+        }
+    }
 }
 
 impl Pair {
@@ -193,6 +203,11 @@ impl Pair {
     /// All flow entries before the last frame that was compared, or after it if nothing differed.
     pub(crate) fn entries(&self) -> &[u64] {
         &self.before[self.flows_at..]
+    }
+
+    /// All flow entries before the last frame, in which nothing differed.
+    pub(crate) fn entries_before(&self) -> &[u64] {
+        &self.by_kernel[self.flows_at..]
     }
 
     /// Whether the program ran on its CPU only, so that nothing went unseen.
