@@ -4,6 +4,7 @@ pub mod dry_run;
 pub mod layout;
 pub mod link;
 pub mod mapped;
+pub mod pinned;
 pub mod pins;
 pub mod program;
 pub mod tables;
