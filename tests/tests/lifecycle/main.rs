@@ -4,6 +4,7 @@
 mod adoption;
 mod bad_input;
 mod change;
+mod config_file;
 mod conflict;
 mod fixture;
 mod interfaces;
