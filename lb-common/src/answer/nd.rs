@@ -2,6 +2,7 @@
 
 use crate::checksum;
 use crate::egress::EgressRow;
+use crate::frame::PacketView;
 use crate::packet::{ETHERNET_BYTES, IPV6_BYTES, Packet, is_answerable_mac, words};
 use crate::reason::Verdict;
 use crate::rewrite::address_to;
@@ -10,6 +11,10 @@ use crate::world::World;
 /// Type, code, checksum, flags, target, and the option with our MAC.
 const ADVERTISEMENT_BYTES: usize = 32;
 const HOP_LIMIT: u8 = 255;
+/// Offsets in the IPv6 header.
+const SOURCE: usize = 8;
+const DESTINATION: usize = 24;
+/// Offsets in the message.
 const TARGET: usize = 8;
 const OPTION: usize = 24;
 /// Options are whole units of eight octets.
@@ -19,10 +24,8 @@ const OPTION_UNIT: usize = 8;
 const MAX_OPTION_UNITS: usize = 2;
 /// Type of the option that tells the sender's MAC.
 const SOURCE_LINK_LAYER: u8 = 1;
-/// The solicited-node group, ff02::1:ff00:0, but for the second word, which is zero.
-const GROUP_FIRST: u32 = u32::from_ne_bytes([0xff, 2, 0, 0]);
-const GROUP_THIRD: u32 = u32::from_ne_bytes([0, 0, 0, 1]);
-const GROUP_FOURTH: u32 = u32::from_ne_bytes([0xff, 0, 0, 0]);
+/// ff02::1:ff00:0, of which the last three octets are those of the address.
+const SOLICITED_NODE: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 0];
 const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 const ALL_NODES_MAC: u64 = u64::from_le_bytes([0x33, 0x33, 0, 0, 0, 1, 0, 0]);
 const SOLICITED: u32 = u32::from_ne_bytes([0x40, 0, 0, 0]);
@@ -49,11 +52,13 @@ fn answer<W: World>(world: &W, own: &EgressRow, packet: &Packet) -> Option<Verdi
     let target: [u32; 4] = world.load(at.wrapping_add(TARGET))?;
     let vip = world.vip6(&target)?;
     let detection = packet.tuple.source == [0; 4];
-    let from = if detection { detects(packet, &target) } else { packet.tuple.has_answerable_source() };
-    if !from || !is_answerable_mac(packet.link.source, own.mac_bits) {
+    let answerable = detection || packet.tuple.has_answerable_source();
+    if !answerable
+        || !is_answerable_mac(packet.link.source, own.mac_bits)
+        || !world.solicits(network, packet.bytes)
+    {
         return None;
     }
-    is_valid(world, packet, &target, detection)?;
     if !world.lease_holds(vip.lease) {
         return Some(Verdict::PassNoLease);
     }
@@ -68,39 +73,43 @@ fn answer<W: World>(world: &W, own: &EgressRow, packet: &Packet) -> Option<Verdi
     address_to(world, to_mac, own.mac_bits).then_some(Verdict::AnswerNd)
 }
 
-/// Whether the packet is to the target's solicited-node group (RFC 4291 section 2.7.1), as duplicate address detection
-/// must be.
+/// Whether what is behind the IPv6 header at `network` is a valid solicitation by its code, target, checksum, options and
+/// addresses, and has at most [`MAX_OPTION_UNITS`] of options. `bytes` is the packet's own length.
 #[inline(always)]
-fn detects(packet: &Packet, target: &[u32; 4]) -> bool {
-    let [first, second, third, fourth] = packet.tuple.destination;
-    let [_, _, _, low] = *target;
-    (first, second, third) == (GROUP_FIRST, 0, GROUP_THIRD) && fourth == low | GROUP_FOURTH
+#[must_use]
+pub fn is_valid_solicitation<P: PacketView>(frame: &P, network: usize, bytes: usize) -> bool {
+    validate(frame, network, bytes).is_some()
 }
 
-/// Checks code, target, checksum and options.
 #[inline(always)]
-fn is_valid<W: World>(world: &W, packet: &Packet, target: &[u32; 4], detection: bool) -> Option<()> {
-    let at = packet.transport;
-    let [head, reserved]: [u32; 2] = world.load(at)?;
-    let [first, ..] = *target;
+fn validate<P: PacketView>(frame: &P, network: usize, bytes: usize) -> Option<()> {
+    let at = network.wrapping_add(IPV6_BYTES);
+    let source: [u32; 4] = frame.load(network.wrapping_add(SOURCE))?;
+    let destination: [u32; 4] = frame.load(network.wrapping_add(DESTINATION))?;
+    let target: [u32; 4] = frame.load(at.wrapping_add(TARGET))?;
+    let [head, reserved]: [u32; 2] = frame.load(at)?;
+    let [first, ..] = target;
     let ([kind, code, ..], [group, ..]) = (head.to_ne_bytes(), first.to_ne_bytes());
     if kind != super::SOLICITATION || code != 0 || group == 0xff {
         return None;
     }
-    let bytes = packet.bytes.wrapping_sub(IPV6_BYTES);
-    let mut sum = pseudo_sum(&packet.tuple.source, &packet.tuple.destination, bytes as u32)
+    let detection = source == [0; 4];
+    if detection && destination != group_of(&target) {
+        return None;
+    }
+    let length = bytes.wrapping_sub(IPV6_BYTES);
+    let mut sum = pseudo_sum(&source, &destination, length as u32)
         .wrapping_add(checksum::halves(head))
         .wrapping_add(checksum::halves(reserved))
-        .wrapping_add(sum_words(target));
+        .wrapping_add(sum_words(&target));
     // Units of eight octets of an option that goes on.
     let mut left = 0u8;
     let mut end = OPTION;
     for _ in 0..MAX_OPTION_UNITS {
-        if end == bytes {
+        if end == length {
             break;
         }
-        let unit: [u32; 2] = world.load(at.wrapping_add(end))?;
-        let [head, rest] = unit;
+        let [head, rest]: [u32; 2] = frame.load(at.wrapping_add(end))?;
         sum = sum.wrapping_add(checksum::halves(head)).wrapping_add(checksum::halves(rest));
         if left == 0 {
             let [kind, units, ..] = head.to_ne_bytes();
@@ -112,7 +121,15 @@ fn is_valid<W: World>(world: &W, packet: &Packet, target: &[u32; 4], detection: 
         left = left.wrapping_sub(1);
         end = end.wrapping_add(OPTION_UNIT);
     }
-    (end == bytes && left == 0 && checksum::fold(sum) == u16::MAX).then_some(())
+    (end == length && left == 0 && checksum::fold(sum) == u16::MAX).then_some(())
+}
+
+/// The solicited-node group of an address (RFC 4291 section 2.7.1).
+#[inline(always)]
+const fn group_of(address: &[u32; 4]) -> [u32; 4] {
+    let [_, _, _, low] = *address;
+    let [first, second, third, fourth] = words(SOLICITED_NODE);
+    [first, second, third, fourth | low]
 }
 
 #[inline(always)]
