@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::stand_in::{StandIn, parse, read_all};
+use crate::stand_in::{QUEUE, StandIn, parse, read_all};
 
 #[test]
 fn every_call_reaches_the_daemon_as_its_command() {
@@ -229,6 +229,72 @@ fn slow_clients_hold_nobody_up_and_are_let_go() {
     let (status, answer) = parse(&answer);
     assert_eq!((status, answer["error"]["code"].as_str()), (408, Some("invalid")), "{answer}");
     assert_eq!(daemon.heard(), ["Status("]);
+}
+
+#[test]
+fn a_full_queue_refuses_with_the_advice_to_come_again_and_carries_nothing_of_it_out() {
+    let mut daemon = StandIn::start_busy();
+    let weight = "{\"weight\": 7}";
+    let request = |address: usize| {
+        format!(
+            "PUT /v1/services/web/backends/10.0.0.{address}/weight HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             content-length: {}\r\n\r\n{weight}",
+            weight.len()
+        )
+    };
+    let mut clients: Vec<_> = (1..=3 * QUEUE)
+        .map(|address| {
+            let mut client = daemon.connect();
+            client.write_all(request(address).as_bytes()).expect("sent");
+            // The first ones are in the queue before the others come.
+            if address == QUEUE {
+                std::thread::sleep(std::time::Duration::from_millis(200));
+            }
+            client
+        })
+        .collect();
+    assert_eq!(daemon.request("GET", "/v1/nothing", "").0, 404, "what needs no daemon is answered meanwhile");
+    for client in &mut clients[QUEUE..] {
+        let answer = read_all(client);
+        let (status, body) = parse(&answer);
+        assert_eq!((status, body["error"]["code"].as_str()), (503, Some("internal")), "{answer}");
+        assert!(answer.contains("\r\nretry-after: 5\r\n"), "{answer}");
+        let error = &body["error"];
+        assert!(error["message"].as_str().is_some_and(|message| message.contains("busy")), "{answer}");
+        assert!(error["remedy"].as_str().is_some_and(|it| it.starts_with("nothing was done")), "{answer}");
+    }
+    assert_eq!(daemon.heard(), [""; 0]);
+    daemon.go_on();
+    for client in &mut clients[..QUEUE] {
+        assert_eq!(parse(&read_all(client)).0, 200);
+    }
+    assert_eq!(daemon.request("GET", "/v1/status", "").0, 200);
+    let heard = daemon.heard();
+    assert_eq!(heard.len(), QUEUE + 1, "{heard:?}");
+    for address in 1..=QUEUE {
+        assert!(heard.iter().any(|heard| heard.contains(&format!("10.0.0.{address},"))), "{heard:?}");
+    }
+}
+
+#[test]
+fn a_client_that_never_reads_keeps_nobody_out_and_does_not_keep_the_server_from_stopping() {
+    let mut daemon = StandIn::start();
+    let deaf: Vec<_> = (0..20).map(|_| deaf(&daemon)).collect();
+    for _ in 0..20 {
+        assert_eq!(daemon.request("GET", "/v1/status", "").0, 200);
+    }
+    daemon.stop();
+    assert!(!daemon.socket().exists());
+    drop(deaf);
+}
+
+/// Asks until neither side can write any more, and reads nothing.
+fn deaf(daemon: &StandIn) -> std::os::unix::net::UnixStream {
+    let mut client = daemon.connect();
+    client.set_write_timeout(Some(std::time::Duration::from_millis(100))).expect("set");
+    let question = b"GET /v1/services/web HTTP/1.1\r\nhost: x\r\n\r\n".repeat(64);
+    while client.write(&question).is_ok_and(|written| written > 0) {}
+    client
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! commands say about it.
 
 mod adoption;
+mod api;
 mod bad_input;
 mod change;
 mod config_file;
