@@ -242,20 +242,17 @@ fn a_full_queue_refuses_with_the_advice_to_come_again_and_carries_nothing_of_it_
             weight.len()
         )
     };
-    let mut clients: Vec<_> = (1..=3 * QUEUE)
-        .map(|address| {
-            let mut client = daemon.connect();
-            client.write_all(request(address).as_bytes()).expect("sent");
-            // The first ones are in the queue before the others come.
-            if address == QUEUE {
-                std::thread::sleep(std::time::Duration::from_millis(200));
-            }
-            client
-        })
-        .collect();
+    let (answers, answered) = std::sync::mpsc::channel();
+    for address in 1..=3 * QUEUE {
+        let (mut client, answers) = (daemon.connect(), answers.clone());
+        client.write_all(request(address).as_bytes()).expect("sent");
+        std::thread::spawn(move || answers.send((address, read_all(&mut client))));
+    }
     assert_eq!(daemon.request("GET", "/v1/nothing", "").0, 404, "what needs no daemon is answered meanwhile");
-    for client in &mut clients[QUEUE..] {
-        let answer = read_all(client);
+    let next = || answered.recv_timeout(std::time::Duration::from_secs(60)).expect("answered");
+    // As many as find no place; the others wait.
+    for _ in QUEUE..3 * QUEUE {
+        let (_, answer) = next();
         let (status, body) = parse(&answer);
         assert_eq!((status, body["error"]["code"].as_str()), (503, Some("internal")), "{answer}");
         assert!(answer.contains("\r\nretry-after: 5\r\n"), "{answer}");
@@ -263,17 +260,19 @@ fn a_full_queue_refuses_with_the_advice_to_come_again_and_carries_nothing_of_it_
         assert!(error["message"].as_str().is_some_and(|message| message.contains("busy")), "{answer}");
         assert!(error["remedy"].as_str().is_some_and(|it| it.starts_with("nothing was done")), "{answer}");
     }
-    assert_eq!(daemon.heard(), [""; 0]);
+    assert_eq!((daemon.heard(), answered.try_recv().is_err()), (vec![], true));
     daemon.go_on();
-    for client in &mut clients[..QUEUE] {
-        assert_eq!(parse(&read_all(client)).0, 200);
-    }
-    assert_eq!(daemon.request("GET", "/v1/status", "").0, 200);
+    let mut done: Vec<String> = (0..QUEUE)
+        .map(|_| {
+            let (address, answer) = next();
+            assert_eq!(parse(&answer).0, 200);
+            format!("10.0.0.{address},")
+        })
+        .collect();
     let heard = daemon.heard();
-    assert_eq!(heard.len(), QUEUE + 1, "{heard:?}");
-    for address in 1..=QUEUE {
-        assert!(heard.iter().any(|heard| heard.contains(&format!("10.0.0.{address},"))), "{heard:?}");
-    }
+    done.retain(|address| !heard.iter().any(|heard| heard.contains(address)));
+    assert_eq!((heard.len(), &done[..]), (QUEUE, &[][..]), "{heard:?}");
+    assert_eq!(daemon.request("GET", "/v1/status", "").0, 200);
 }
 
 #[test]
