@@ -287,13 +287,36 @@ fn a_client_that_never_reads_keeps_nobody_out_and_does_not_keep_the_server_from_
     drop(deaf);
 }
 
-/// Asks until neither side can write any more, and reads nothing.
+/// Asks for more than fits into the connection, and reads nothing.
 fn deaf(daemon: &StandIn) -> std::os::unix::net::UnixStream {
     let mut client = daemon.connect();
-    client.set_write_timeout(Some(std::time::Duration::from_millis(100))).expect("set");
+    client.set_nonblocking(true).expect("set");
     let question = b"GET /v1/services/web HTTP/1.1\r\nhost: x\r\n\r\n".repeat(64);
     while client.write(&question).is_ok_and(|written| written > 0) {}
     client
+}
+
+#[test]
+fn as_many_deaf_clients_as_connections_are_given_up() {
+    let daemon = StandIn::start();
+    let mut deaf: Vec<_> = (0..256).map(|_| deaf(&daemon)).collect();
+    // Waits for a place, and is served once somebody was given up; the test fails after a minute if nobody is.
+    assert_eq!(daemon.request("GET", "/v1/status", "").0, 200);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    deaf.retain_mut(|client| {
+        loop {
+            match client.write(b"x") {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => return false,
+                Ok(_) => {}
+            }
+            if std::time::Instant::now() > until {
+                return true;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    });
+    assert_eq!(deaf.len(), 0, "some deaf clients are still connected");
 }
 
 #[test]
