@@ -53,7 +53,7 @@ impl Controller {
             self.undo(before).await;
             return Err(ApiError::internal(
                 format!("{error:#}; the change was undone"),
-                "mend the file system and repeat the command",
+                "mend what is named, or reload the file that was edited, and repeat the command",
             ));
         }
         tracing::info!(generation = self.loaded.generation, change = %change, "changed");

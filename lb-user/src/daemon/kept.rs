@@ -85,7 +85,7 @@ fn fault(metadata: &fs::Metadata) -> Option<&'static str> {
     (metadata.mode() & 0o022 != 0).then_some("a kept file can be changed by others")
 }
 
-/// Renames to a name that is free, so that nothing is lost: the name, and when it was.
+/// Renames to a name that is free and says when, so that nothing is lost; gives the name.
 ///
 /// # Errors
 /// If the directory can't be written to.
