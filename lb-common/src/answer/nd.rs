@@ -74,7 +74,7 @@ fn answer<W: World>(world: &W, own: &EgressRow, packet: &Packet) -> Option<Verdi
 }
 
 /// Whether what is behind the IPv6 header at `network` is a valid solicitation by its code, target, checksum, options and
-/// addresses, and has at most [`MAX_OPTION_UNITS`] of options. `bytes` is the packet's own length.
+/// addresses, and has at most two units of eight bytes of options. `bytes` is the packet's own length.
 #[inline(always)]
 #[must_use]
 pub fn is_valid_solicitation<P: PacketView>(frame: &P, network: usize, bytes: usize) -> bool {
