@@ -6,6 +6,7 @@ use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 use network_types::tcp::TcpHdr;
 use network_types::udp::UdpHdr;
 
+use crate::answer::is_valid_solicitation;
 use crate::packet::{Walk, walk_extensions};
 
 /// A value that any bytes of its size make, at any alignment, with no padding.
@@ -45,6 +46,15 @@ pub trait PacketView {
         Self: Sized,
     {
         walk_extensions(self, offset, protocol)
+    }
+
+    /// Looks at a neighbour solicitation: [`is_valid_solicitation`], which the BPF program calls as a function of its own, too.
+    #[inline(always)]
+    fn solicits(&self, network: usize, bytes: usize) -> bool
+    where
+        Self: Sized,
+    {
+        is_valid_solicitation(self, network, bytes)
     }
 }
 

@@ -143,8 +143,7 @@ impl Tuple {
         let [first, second, third, fourth] = self.source;
         let [octet, ..] = first.to_ne_bytes();
         match self.family {
-            // RFC 1122 sections 3.2.1.3 and 3.2.2: neither "this network" nor loopback, class D, E or broadcast.
-            Family::V4 => octet != 0 && octet != 127 && octet < 224,
+            Family::V4 => is_answerable4(octet),
             // RFC 4291 sections 2.5.2 and 2.5.3: neither :: nor ::1.
             Family::V6 => octet != 0xff && (first | second | third | (fourth & ALL_BUT_LOOPBACK)) != 0,
         }
@@ -157,6 +156,22 @@ impl Tuple {
         let [_, _, high, low] = self.ports.to_ne_bytes();
         u16::from_ne_bytes([high, low])
     }
+}
+
+/// Whether an IPv4 address with this first octet is one station's (RFC 1122 sections 3.2.1.3 and 3.2.2): neither "this
+/// network" nor loopback, class D, E or broadcast.
+#[inline(always)]
+#[must_use]
+pub const fn is_answerable4(octet: u8) -> bool {
+    octet != 0 && octet != 127 && octet < 224
+}
+
+/// Whether a frame may come from this MAC, first octet lowest, and be answered on an interface with the MAC `own`: zero is
+/// nobody's, a group is no source (IEEE 802.3 section 3.2.3), and from ourselves it only comes in a loop.
+#[inline(always)]
+#[must_use]
+pub const fn is_answerable_mac(mac: u64, own: u64) -> bool {
+    mac != 0 && mac & 1 == 0 && mac != own
 }
 
 const fn join_ports(from: u16, to: u16) -> u32 {

@@ -274,7 +274,8 @@ impl Totals {
         let Some(entry) = self.entries.get_mut(owner) else { return };
         entry.earlier = entry.total();
         let Some(held) = entry.held.take() else { return };
-        self.clock += 1;
+        // Kept in a file, which may say anything.
+        self.clock = self.clock.saturating_add(1);
         entry.retired_at = self.clock;
         self.owners.remove(&held.slot);
         self.left.insert(held.slot, held.seen);
@@ -283,7 +284,8 @@ impl Totals {
 
     /// Keeps to the limits: who has been without a slot for longest goes first.
     fn forget(&mut self) {
-        while self.entries.len() - self.owners.len() > MAX_RETIRED {
+        // A file that contradicts itself may give a backend two slots.
+        while self.entries.len().saturating_sub(self.owners.len()) > MAX_RETIRED {
             let retired = self.entries.iter().filter(|(_, entry)| entry.held.is_none());
             let Some(oldest) =
                 retired.min_by_key(|(_, entry)| entry.retired_at).map(|(owner, _)| owner.clone())

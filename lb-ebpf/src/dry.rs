@@ -152,6 +152,11 @@ impl PacketView for DryFrame<'_> {
     fn walk(&self, offset: usize, protocol: u8) -> Walk {
         self.0.walk(offset, protocol)
     }
+
+    #[inline(always)]
+    fn solicits(&self, network: usize, bytes: usize) -> bool {
+        self.0.solicits(network, bytes)
+    }
 }
 
 impl PacketEdit for DryFrame<'_> {

@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
+use lb_common::answer::is_valid_solicitation;
 use lb_common::frame::{PacketEdit, PacketView, Plain};
 use lb_common::packet::{Walk, walk_extensions};
 
@@ -63,6 +64,11 @@ impl PacketView for Frame<'_> {
     fn walk(&self, offset: usize, protocol: u8) -> Walk {
         Walk(fairlead_walk(self.context.ctx, offset as u64 & MAX_WALK_START, u64::from(protocol)))
     }
+
+    #[inline(always)]
+    fn solicits(&self, network: usize, bytes: usize) -> bool {
+        fairlead_solicits(self.context.ctx, network as u64 & MAX_WALK_START, bytes as u64) != 0
+    }
 }
 
 /// Extension headers start within this many bytes: link header and IPv6 header.
@@ -74,6 +80,15 @@ const MAX_WALK_START: u64 = 127;
 pub extern "C" fn fairlead_walk(context: *mut xdp_md, offset: u64, protocol: u64) -> u64 {
     let context = XdpContext::new(context);
     walk_extensions(&Frame::new(&context), (offset & MAX_WALK_START) as usize, protocol as u8).0
+}
+
+/// [`is_valid_solicitation`] as a global function of the program: the verifier looks at it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fairlead_solicits(context: *mut xdp_md, network: u64, bytes: u64) -> u64 {
+    let context = XdpContext::new(context);
+    let (network, bytes) = ((network & MAX_WALK_START) as usize, bytes as usize);
+    u64::from(is_valid_solicitation(&Frame::new(&context), network, bytes))
 }
 
 impl PacketEdit for Frame<'_> {

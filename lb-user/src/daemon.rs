@@ -8,6 +8,7 @@ mod file;
 mod flows;
 mod groups;
 mod interfaces;
+mod kept;
 mod metrics;
 mod seed;
 mod shares;
@@ -16,6 +17,7 @@ mod totals;
 mod trace;
 mod warnings;
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -69,8 +71,13 @@ pub(crate) fn detach_without_daemon(pin_dir: &Path, instance: &str) -> Result<Do
             "name another with --instance or --pin-dir",
         ));
     }
-    Pins::open(pin_dir, instance)?.remove()?;
-    Ok(Done { message: "no daemon was running; the program is detached and its pins are removed".to_owned() })
+    let strays = Pins::open(pin_dir, instance)?.remove()?;
+    let mut message = "no daemon was running; the program is detached and its pins are removed".to_owned();
+    for path in strays {
+        // Writing to a string does not fail.
+        let _ = write!(message, "\nleft alone, since fairlead did not pin it: {}", path.display());
+    }
+    Ok(Done { message })
 }
 
 struct Signals {

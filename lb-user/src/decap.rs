@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{HashMap, Map, MapData, MapInfo, MapType};
+use aya::maps::{HashMap, Map, MapData, MapType};
 use aya::{Ebpf, Pod};
 use ipnet::IpNet;
 use lb_common::decap::DecapOutcome;
@@ -20,6 +20,7 @@ use crate::api::types::{AttachedMode, Counter, CounterKind};
 use crate::bpf::layout::Shape;
 use crate::bpf::link::Attached;
 use crate::bpf::mapped::Mapped;
+use crate::bpf::pinned::{Pinned, misfit};
 use crate::bpf::{pins, program};
 use crate::cli::decap::{AttachOptions, Decapsulator, DetachOptions, StatusOptions};
 use crate::net::{Link, Network};
@@ -81,19 +82,12 @@ fn shapes(cpus: u32) -> [Shape; 5] {
 fn check_pins(device: &str, directory: &Path, cpus: u32) -> Result<()> {
     for needed in shapes(cpus) {
         let path = directory.join(needed.name);
-        if !path.exists() {
+        if matches!(Pinned::at(&path)?, Pinned::Nothing) {
             continue;
         }
-        let info = MapInfo::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        let (kind, key, value, entries) =
-            (info.map_type()?, info.key_size(), info.value_size(), info.max_entries());
-        let found = Shape { name: needed.name, kind, key, value, entries };
-        if found != needed {
+        if let Some(how) = misfit(&path, &needed)? {
             bail!(ApiError::conflict(
-                format!(
-                    "{} is no map of this fairlead: it is {found:?} and should be {needed:?}",
-                    path.display()
-                ),
+                format!("{} is no map of this fairlead: it {how}", path.display()),
                 format!("remove it with `fairlead decap detach --dev {device}`, and attach anew"),
             ));
         }

@@ -2,7 +2,7 @@
 
 use crate::checksum;
 use crate::egress::EgressRow;
-use crate::packet::{Family, Packet};
+use crate::packet::{Family, Packet, is_answerable_mac};
 use crate::reason::{DropReason, Verdict};
 use crate::rewrite::address_to;
 use crate::service::VipRow;
@@ -15,7 +15,7 @@ const REPLY_WORD6: u16 = u16::from_ne_bytes([129, 0]);
 /// Turns a request into its reply in place.
 ///
 /// # Errors
-/// [`DropReason::Malformed`] if the request is cut short, or its source can't be answered.
+/// [`DropReason::Malformed`] if the request is cut short, or its source, MAC or address, can't be answered.
 #[inline(always)]
 pub(super) fn request<W: World>(
     world: &W,
@@ -25,6 +25,9 @@ pub(super) fn request<W: World>(
 ) -> Result<Verdict, DropReason> {
     if !world.lease_holds(vip.lease) {
         return Ok(Verdict::PassNoLease);
+    }
+    if !is_answerable_mac(packet.link.source, own.mac_bits) {
+        return Err(DropReason::Malformed);
     }
     let at = packet.transport;
     let answered = match packet.tuple.family {

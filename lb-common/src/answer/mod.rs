@@ -6,6 +6,7 @@ mod nd;
 mod too_big;
 
 pub use arp::arp;
+pub use nd::is_valid_solicitation;
 pub use too_big::too_big;
 
 use crate::egress::EgressRow;

@@ -6,7 +6,7 @@ use super::{ICMP_BYTES, TTL};
 use crate::checksum;
 use crate::egress::EgressRow;
 use crate::limits::{IPV6_MINIMUM_MTU, QUOTED_BYTES};
-use crate::packet::{Family, IPV6_BYTES, Packet, ethertype, protocol};
+use crate::packet::{Family, IPV6_BYTES, Packet, ethertype, is_answerable_mac, protocol};
 use crate::reason::{DropReason, Verdict};
 use crate::rewrite::{address_to, move_tags};
 use crate::world::World;
@@ -33,7 +33,7 @@ pub fn too_big<W: World>(
         Family::V6 if packet.bytes as u32 <= IPV6_MINIMUM_MTU => return Err(DropReason::TooBig),
         Family::V6 => fits.max(IPV6_MINIMUM_MTU),
     };
-    if !packet.tuple.has_answerable_source() {
+    if !packet.tuple.has_answerable_source() || !is_answerable_mac(packet.link.source, own.mac_bits) {
         return Err(DropReason::TooBig);
     }
     if packet.bytes < QUOTED_BYTES || !world.set_length(network.wrapping_add(QUOTED_BYTES)) {

@@ -5,11 +5,16 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, ReadHalf, WriteHalf, split};
+use tokio::time::{Sleep, sleep};
 
 use super::error::{ApiError, ErrorBody};
+
+/// A client that takes nothing of its answer for this long is given up, so that it holds no connection.
+const DEAF_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Both directions of a connection. Reads and writes as the stream does, but for bare refusals.
 pub(super) struct Connection<S> {
@@ -26,12 +31,14 @@ struct Writer<S> {
     pending: Vec<u8>,
     /// Something came in to which nothing was said yet.
     owing: bool,
+    /// Until when the client must take something: there while it does not.
+    deaf: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: AsyncRead + AsyncWrite> Connection<S> {
     pub(super) fn new(stream: S) -> (Self, Farewell<S>) {
         let (from, to) = split(stream);
-        let to = Arc::new(Mutex::new(Writer { to, pending: Vec::new(), owing: false }));
+        let to = Arc::new(Mutex::new(Writer { to, pending: Vec::new(), owing: false, deaf: None }));
         (Self { from, to: Arc::clone(&to) }, Farewell(to))
     }
 
@@ -76,29 +83,50 @@ impl<S: AsyncRead + AsyncWrite> AsyncRead for Connection<S> {
 impl<S: AsyncRead + AsyncWrite> AsyncWrite for Connection<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         let mut writer = self.writer();
-        ready!(writer.poll_pending(cx))?;
-        writer.owing = false;
-        let Some((before, answer)) = explained(octets) else {
-            return Pin::new(&mut writer.to).poll_write(cx, octets);
-        };
-        writer.pending = [before, &answer].concat();
-        Poll::Ready(Ok(octets.len()))
+        let outcome = writer.poll_write(cx, octets);
+        writer.unless_deaf(cx, outcome)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut writer = self.writer();
-        ready!(writer.poll_pending(cx))?;
-        Pin::new(&mut writer.to).poll_flush(cx)
+        let outcome = match writer.poll_pending(cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut writer.to).poll_flush(cx),
+            other => other,
+        };
+        writer.unless_deaf(cx, outcome)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut writer = self.writer();
-        ready!(writer.poll_pending(cx))?;
-        Pin::new(&mut writer.to).poll_shutdown(cx)
+        let outcome = match writer.poll_pending(cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut writer.to).poll_shutdown(cx),
+            other => other,
+        };
+        writer.unless_deaf(cx, outcome)
     }
 }
 
 impl<S: AsyncWrite> Writer<S> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_pending(cx))?;
+        self.owing = false;
+        let Some((before, answer)) = explained(octets) else {
+            return Pin::new(&mut self.to).poll_write(cx, octets);
+        };
+        self.pending = [before, &answer].concat();
+        Poll::Ready(Ok(octets.len()))
+    }
+
+    /// The outcome of a step, or the end if too long ago there was one.
+    fn unless_deaf<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.deaf = None;
+            return outcome;
+        }
+        let deaf = self.deaf.get_or_insert_with(|| Box::pin(sleep(DEAF_TIMEOUT)));
+        deaf.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
     fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.pending.is_empty() {
             let sent = ready!(Pin::new(&mut self.to).poll_write(cx, &self.pending))?;

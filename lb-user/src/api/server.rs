@@ -30,7 +30,7 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// A connection that has not sent a whole request header by then is closed, an idle one too.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// No connection lives longer, whatever it does: a client that does not read its answer would hold it for ever.
+/// No connection lives longer, whatever it does: a client that reads its answer octet by octet would hold it for ever.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(ANSWER_TIMEOUT.as_secs() * 4);
 
 /// Answers still on their way when the daemon stops get this long.

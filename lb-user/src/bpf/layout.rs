@@ -45,6 +45,10 @@ pub struct Shape {
     pub entries: u32,
 }
 
+/// The map that says what the others are.
+pub const META: Shape =
+    Shape { name: "META", kind: MapType::Array, key: 4, value: bytes_of::<Meta>(), entries: 1 };
+
 const fn bytes_of<T>() -> u32 {
     size_of::<T>() as u32
 }
@@ -112,7 +116,7 @@ impl Layout {
             array("FLOW_TUPLES", bytes_of::<Tuple>(), tuples),
             array("COUNTERS", 8, self.cpus.saturating_mul(COUNTERS_PER_CPU)),
             array("SLOT_COUNTERS", bytes_of::<SlotCounter>(), self.cpus.saturating_mul(self.slots)),
-            array("META", bytes_of::<Meta>(), 1),
+            META,
         ]
     }
 
@@ -147,5 +151,11 @@ impl Meta {
     #[must_use]
     pub const fn new(seed: [u64; 2]) -> Self {
         Self { abi: ABI_VERSION, reserved: 0, seed, spare: [0; 5] }
+    }
+    /// Whether a row of this version can be one that fairlead wrote: what is zero is zero, and the seed is not, which
+    /// chance does not give in 128 bits.
+    #[must_use]
+    pub const fn is_plausible(&self) -> bool {
+        self.reserved == 0 && matches!(self.spare, [0, 0, 0, 0, 0]) && !matches!(self.seed, [0, 0])
     }
 }

@@ -11,6 +11,7 @@ use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{ProgramError, Xdp};
 use lb_core::config::AttachMode;
 
+use super::pinned::Pinned;
 use super::program;
 use crate::api::ApiError;
 use crate::net::Link;
@@ -172,8 +173,13 @@ pub fn unpin(path: &Path) -> io::Result<()> {
 /// Has a link that an earlier process pinned run `program`, and says whether the driver does; `None` if there is none that
 /// is alive.
 fn adopt(program: &mut Xdp, interface: &Link, mode: AttachMode, path: &Path) -> Result<Option<bool>> {
-    if !path.exists() {
-        return Ok(None);
+    match Pinned::at(path)? {
+        Pinned::Nothing => return Ok(None),
+        Pinned::XdpLink => {}
+        other => bail!(ApiError::conflict(
+            format!("{} is {other}, where the link to interface {} is to be", path.display(), interface.name),
+            "remove or rename it, which fairlead did not pin, and start again",
+        )),
     }
     let pinned = PinnedLink::from_pin(path).with_context(|| format!("cannot open {}", path.display()))?;
     let link = FdLink::from(pinned);

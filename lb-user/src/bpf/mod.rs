@@ -5,6 +5,7 @@ mod kernel_types;
 pub mod layout;
 pub mod link;
 pub mod mapped;
+pub mod pinned;
 pub mod pins;
 pub mod program;
 pub mod tables;

@@ -7,17 +7,19 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use aya::maps::{MapData, MapInfo};
+use anyhow::{Context, Result, bail, ensure};
+use aya::maps::MapData;
 use lb_common::limits::ABI_VERSION;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::layout::{Layout, Meta};
+use super::layout::{Layout, META, Meta};
 use super::link;
 use super::mapped::Mapped;
+use super::pinned::{Pinned, misfit};
+use super::watch;
 use crate::api::ApiError;
 
 /// Where bpffs is mounted if nobody has done it.
@@ -82,24 +84,29 @@ impl Pins {
     /// # Errors
     /// If the directory can't be read.
     pub fn has_links(&self) -> Result<bool> {
-        let links = self.links();
-        let mut entries = fs::read_dir(&links).with_context(|| format!("cannot read {}", links.display()))?;
-        Ok(entries.next().is_some())
+        Ok(self.contents()?.iter().any(|(_, place)| *place == Place::Link))
     }
 
     /// Looks at what an earlier daemon left. Maps that were never completed are removed, unless a program runs on them.
+    /// What is not ours is named and left alone.
     ///
     /// # Errors
-    /// If maps are missing, or of another version or of other sizes than `layout`; the message says which, and what to do.
+    /// If maps are missing, or of another version or of other sizes than `layout`, or something else is in their place;
+    /// the message says which, and what to do.
     pub fn find(&self, layout: &Layout) -> Result<Found> {
+        for path in self.strays()? {
+            tracing::warn!(path = %path.display(), "not pinned by fairlead, and left alone; remove it if nobody needs it");
+        }
         let remedy = format!(
             "stop forwarding and start anew with `fairlead --instance {} stop --detach` (all flows are picked anew then)",
             self.instance
         );
-        match self.meta()? {
+        let root = self.root.display();
+        match self.meta(&remedy)? {
             None if self.has_links()? => bail!(ApiError::conflict(
                 format!(
-                    "a program is attached by {}, but its map META is missing: the other maps cannot be trusted",
+                    "a program is attached by {}, but its map META is missing or was never completed: the other maps cannot \
+                     be trusted",
                     self.links().display()
                 ),
                 remedy,
@@ -109,25 +116,28 @@ impl Pins {
                 make_directory(&self.maps())?;
                 make_directory(&self.links())?;
                 make_directory(&self.watch())?;
+                self.check_room(layout)?;
                 Ok(Found::Nothing)
             }
             Some(meta) if meta.abi != ABI_VERSION => bail!(ApiError::conflict(
                 format!(
-                    "the pinned maps in {} are of version {}, this fairlead needs version {ABI_VERSION}",
-                    self.root.display(),
+                    "the pinned maps in {root} are of version {}, this fairlead needs version {ABI_VERSION}",
                     meta.abi
                 ),
                 format!("run the fairlead that made them, or {remedy}"),
+            )),
+            Some(meta) if !meta.is_plausible() => bail!(ApiError::conflict(
+                format!(
+                    "{} says version {ABI_VERSION} and else what fairlead never writes: the other maps cannot be trusted",
+                    self.maps().join("META").display()
+                ),
+                remedy,
             )),
             Some(meta) => {
                 let wrong = self.mismatches(layout)?;
                 if !wrong.is_empty() {
                     bail!(ApiError::conflict(
-                        format!(
-                            "the pinned maps in {} do not fit: {}",
-                            self.root.display(),
-                            wrong.join("; ")
-                        ),
+                        format!("the pinned maps in {root} do not fit: {}", wrong.join("; ")),
                         format!("set [limits] back to what is in force, or {remedy}"),
                     ));
                 }
@@ -137,70 +147,160 @@ impl Pins {
     }
 
     /// The META row, if its map is there and complete.
-    fn meta(&self) -> Result<Option<Meta>> {
+    fn meta(&self, remedy: &str) -> Result<Option<Meta>> {
         let path = self.maps().join("META");
-        if !path.exists() {
+        if matches!(Pinned::at(&path)?, Pinned::Nothing) {
             return Ok(None);
         }
-        let map = MapData::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        let info = map.info()?;
-        if (info.value_size() as usize, info.max_entries()) != (size_of::<Meta>(), 1) {
+        if let Some(how) = misfit(&path, &META)? {
             bail!(ApiError::conflict(
-                format!("{} is not a map of fairlead", path.display()),
-                format!("remove {} if nothing uses it", self.root.display()),
+                format!(
+                    "the map META in {} {how}: without it the other maps cannot be trusted",
+                    self.maps().display()
+                ),
+                format!("run the fairlead that made them, or {remedy}"),
             ));
         }
+        let map = MapData::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
         let meta = Mapped::<Meta>::new(map.fd(), 1)?.read(0);
         Ok((meta.abi != 0).then_some(meta))
+    }
+
+    /// Whether the pinned maps are still what they should be.
+    ///
+    /// # Errors
+    /// What is not.
+    pub fn check(&self, layout: &Layout) -> Result<()> {
+        let wrong = self.mismatches(layout)?;
+        ensure!(
+            wrong.is_empty(),
+            "the pinned maps in {} do not fit: {}",
+            self.root.display(),
+            wrong.join("; ")
+        );
+        Ok(())
     }
 
     fn mismatches(&self, layout: &Layout) -> Result<Vec<String>> {
         let mut wrong = Vec::new();
         for shape in layout.shapes() {
-            let path = self.maps().join(shape.name);
-            if !path.exists() {
-                wrong.push(format!("{} is missing", shape.name));
-                continue;
-            }
-            let info = MapInfo::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
-            let found = (info.map_type()?, info.key_size(), info.value_size(), info.max_entries());
-            let needed = (shape.kind, shape.key, shape.value, shape.entries);
-            if found.3 != needed.3 && (found.0, found.1, found.2) == (needed.0, needed.1, needed.2) {
-                wrong.push(format!(
-                    "{} has {} entries, the configuration needs {}",
-                    shape.name, found.3, needed.3
-                ));
-            } else if found != needed {
-                wrong.push(format!("{} is {found:?} and should be {needed:?}", shape.name));
+            if let Some(how) = misfit(&self.maps().join(shape.name), &shape)? {
+                wrong.push(format!("{} {how}", shape.name));
             }
         }
         Ok(wrong)
     }
 
-    /// Removes all pins of the instance: what nothing else holds ends with them, attached programs too.
+    /// Refuses a start that would take something else for its own maps.
+    fn check_room(&self, layout: &Layout) -> Result<()> {
+        for shape in layout.shapes() {
+            let path = self.maps().join(shape.name);
+            let found = Pinned::at(&path)?;
+            if !matches!(found, Pinned::Nothing) {
+                bail!(ApiError::conflict(
+                    format!("{} is {found}, where a map of fairlead is to be", path.display()),
+                    "remove or rename it, which fairlead did not pin",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything below the directory of the instance, and whose it is.
+    fn contents(&self) -> Result<Vec<(PathBuf, Place)>> {
+        let mut found = Vec::new();
+        let own = [self.maps(), self.links(), self.watch()];
+        for directory in own.iter().chain([&self.root]) {
+            let entries = match fs::read_dir(directory) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries.with_context(|| format!("cannot read {}", directory.display()))?,
+            };
+            for entry in entries {
+                let path = entry.with_context(|| format!("cannot read {}", directory.display()))?.path();
+                if !own.contains(&path) {
+                    let place = self.place(directory, &path);
+                    found.push((path, place));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whose a pin is. Maps have names in capitals, of whatever version they are, and links the number of an interface
+    /// or the name of a program.
+    fn place(&self, directory: &Path, path: &Path) -> Place {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let capitals = name.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'));
+        // What can't be looked at is not ours to remove.
+        match Pinned::at(path) {
+            Ok(Pinned::Map(_)) if *directory == self.maps() && capitals => Place::Map,
+            Ok(Pinned::XdpLink) if *directory == self.links() && name.parse::<u32>().is_ok() => Place::Link,
+            Ok(Pinned::OtherLink) if *directory == self.watch() && watch::is_ours(&name) => Place::Watch,
+            _ => Place::Stray,
+        }
+    }
+
+    /// What somebody else put into the directories of the instance.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn strays(&self) -> Result<Vec<PathBuf>> {
+        let strays = self.contents()?.into_iter().filter(|(_, place)| *place == Place::Stray);
+        Ok(strays.map(|(path, _)| path).collect())
+    }
+
+    /// Removes all pins of the instance: what nothing else holds ends with them, attached programs too. What is not ours
+    /// stays.
     ///
     /// # Errors
     /// If a pin can't be removed.
     pub fn remove_all(&self) -> Result<()> {
+        let contents = self.contents()?;
+        let all = |wanted: Place| contents.iter().filter(move |(_, place)| *place == wanted);
+        let failed = |path: &Path| format!("cannot remove {}", path.display());
         // Links first: no program may run on maps that are half gone.
-        remove_directory(&self.links(), link::unpin)?;
-        remove_directory(&self.watch(), link::unpin)?;
-        remove_directory(&self.maps(), |path| fs::remove_file(path))
+        for (path, _) in all(Place::Link).chain(all(Place::Watch)) {
+            link::unpin(path).with_context(|| failed(path))?;
+        }
+        for (path, _) in all(Place::Map) {
+            fs::remove_file(path).with_context(|| failed(path))?;
+        }
+        for directory in [self.links(), self.watch(), self.maps()] {
+            remove_if_empty(&directory).with_context(|| failed(&directory))?;
+        }
+        Ok(())
     }
 
-    /// Removes all pins and the directory itself.
+    /// Removes all pins and the directory itself, unless somebody else put something there: what that is.
     ///
     /// # Errors
     /// If a pin can't be removed.
-    pub fn remove(self) -> Result<()> {
+    pub fn remove(self) -> Result<Vec<PathBuf>> {
         self.remove_all()?;
-        fs::remove_dir(&self.root).with_context(|| format!("cannot remove {}", self.root.display()))?;
+        let strays = self.strays()?;
+        for path in &strays {
+            tracing::warn!(path = %path.display(), "not pinned by fairlead, and left alone");
+        }
+        remove_if_empty(&self.root).with_context(|| format!("cannot remove {}", self.root.display()))?;
         if let Some(parent) = self.root.parent() {
             // Other instances may still be there.
             let _ = fs::remove_dir(parent);
         }
-        Ok(())
+        Ok(strays)
     }
+}
+
+/// Whose a pin is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// A map of fairlead.
+    Map,
+    /// What attaches fairlead's program.
+    Link,
+    /// What attaches a program of fairlead to a tracepoint.
+    Watch,
+    /// Somebody else's.
+    Stray,
 }
 
 /// Makes the directory of an instance and locks it. A daemon that is just stopping is waited for; if it removed the
@@ -242,18 +342,14 @@ pub fn make_directory(path: &Path) -> Result<()> {
     made.with_context(|| format!("cannot create {}", path.display()))
 }
 
-fn remove_directory(directory: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> Result<()> {
-    let removed = || match fs::read_dir(directory) {
-        Ok(entries) => {
-            for entry in entries {
-                remove(&entry?.path())?;
-            }
-            fs::remove_dir(directory)
+/// Removes a directory that is there and has nothing in it.
+fn remove_if_empty(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir(directory) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+            Ok(())
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    };
-    removed().with_context(|| format!("cannot remove {}", directory.display()))
+        removed => removed,
+    }
 }
 
 /// Mounts bpffs at its usual place if the pin directory is to be there and nobody has.

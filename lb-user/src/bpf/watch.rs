@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use aya::Ebpf;
 use aya::maps::Map;
 use aya::programs::RawTracePoint;
@@ -16,10 +16,16 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use super::kernel_types::KernelTypes;
 use super::link::unpin;
 use super::mapped::Mapped;
+use super::pinned::Pinned;
 
 /// Programs and the tracepoints that they are on.
 const WATCHES: [(&str, &str); 2] =
     [("fairlead_refused", "xdp_redirect_err"), ("fairlead_lost", "xdp_devmap_xmit")];
+
+/// Whether a link of this name is of one of the programs.
+pub(super) fn is_ours(name: &str) -> bool {
+    WATCHES.iter().any(|(program, _)| *program == name)
+}
 
 /// Puts the programs through the verifier. Like all programs before the maps are taken out of the object.
 ///
@@ -57,8 +63,10 @@ pub fn attach(ebpf: &mut Ebpf, devices: u32, pins: &Path) -> Result<()> {
     Mapped::new(map.fd(), 1).context("map WATCH")?.write(0, &row, 0);
     for (name, tracepoint) in WATCHES {
         let path = pins.join(name);
-        if path.exists() {
-            unpin(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        match Pinned::at(&path)? {
+            Pinned::Nothing => {}
+            Pinned::OtherLink => unpin(&path).with_context(|| format!("cannot remove {}", path.display()))?,
+            other => bail!("{} is {other}, which fairlead did not pin: remove or rename it", path.display()),
         }
         let program = program(ebpf, name)?;
         let id = program

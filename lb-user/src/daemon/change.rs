@@ -24,7 +24,13 @@ impl Controller {
     /// A conflict if the file was edited meanwhile; all problems of the configuration that would result.
     pub(super) async fn change(&mut self, change: &Change) -> Result<ChangeReply, ApiError> {
         let path = self.options.config.clone();
-        if self.changed_on_disk() {
+        let on_disk = file::read(&path).map_err(|error| {
+            ApiError::internal(
+                format!("{error:#}; nothing was changed"),
+                "mend the file and repeat the command",
+            )
+        })?;
+        if on_disk != self.loaded.text {
             return Err(ApiError::conflict(
                 format!(
                     "{} was edited since it was loaded: the change would overwrite that, or be overwritten",
@@ -37,16 +43,19 @@ impl Controller {
         let next =
             file::understand_change(&path, text, self.loaded.generation + 1, &self.loaded.text).await?;
         let draft = Draft::write(&path, &next.text).map_err(|error| {
-            ApiError::internal(format!("{error:#}"), "free space, or mend the permissions of the directory")
+            ApiError::internal(
+                format!("{error:#}; nothing was changed"),
+                "free space, or mend the permissions of the directory, and repeat the command",
+            )
         })?;
         let before = self.loaded.clone();
         let cause = Cause::Command(change.clone());
         self.put_in_force(next, &cause).await?;
-        if let Err(error) = draft.publish() {
+        if let Err(error) = draft.publish(&before.text) {
             self.undo(before, cause).await;
             return Err(ApiError::internal(
                 format!("{error:#}; the change was undone"),
-                "mend the file system and repeat the command",
+                "mend what is named, or reload the file that was edited, and repeat the command",
             ));
         }
         tracing::info!(generation = self.loaded.generation, change = %change, "changed");

@@ -1,16 +1,20 @@
 //! The configuration file: the one truth, read whole, replaced whole.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, Metadata, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use lb_core::config::{self, Checked, Config, Problem};
 
+use super::kept::{self, Content};
 use crate::api::ApiError;
 use crate::net;
+
+/// More than that is no configuration: the largest that limits allow is a fifth of it.
+const MAX_BYTES: u64 = 64 << 20;
 
 /// A configuration and the text that it came from.
 #[derive(Clone, Debug)]
@@ -68,59 +72,162 @@ fn same(known: &Problem, problem: &Problem) -> bool {
     known.reason == problem.reason && known.remedy == problem.remedy
 }
 
-/// Reads the file.
+/// Reads the file, through links.
 ///
 /// # Errors
-/// If it can't be read.
+/// If it can't be read, or is no text.
 pub(super) fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read the configuration {}", path.display()))
+    let unreadable = || format!("cannot read the configuration {}", path.display());
+    match kept::read(path, MAX_BYTES).with_context(unreadable)? {
+        Content::Bytes(bytes) => String::from_utf8(bytes).with_context(unreadable),
+        Content::Nothing => bail!("{}: there is no such file", unreadable()),
+        Content::Unusable(what) => bail!("{}: it is {what}", unreadable()),
+    }
 }
 
 /// A new text of the file that is written, but not in force yet. Dropped without [`Draft::publish`] it leaves nothing.
 pub(super) struct Draft {
+    /// As the command line names it.
+    named: PathBuf,
     temporary: PathBuf,
+    /// Behind all links: it is this file that changes.
     path: PathBuf,
 }
 
 impl Draft {
-    /// Writes `text` beside the file, with the file's permissions, safely on disk.
+    /// Writes `text` beside the file, with the file's permissions and owner, safely on disk.
     ///
     /// # Errors
     /// If the directory can't be written to, or the disk is full.
-    pub(super) fn write(path: &Path, text: &str) -> Result<Self> {
-        // A link is followed: it is the file behind it that changes.
-        let path = fs::canonicalize(path).with_context(|| format!("cannot find {}", path.display()))?;
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".fairlead-new");
-        let draft = Self { temporary: path.with_file_name(name), path };
-        let written = || -> std::io::Result<()> {
-            let mut file = File::create(&draft.temporary)?;
-            let mode = fs::metadata(&draft.path)?.permissions().mode();
-            file.set_permissions(fs::Permissions::from_mode(mode & 0o7777))?;
+    pub(super) fn write(named: &Path, text: &str) -> Result<Self> {
+        let path = fs::canonicalize(named).with_context(|| format!("cannot find {}", named.display()))?;
+        let temporary = kept::beside(&path, ".fairlead-new");
+        let draft = Self { named: named.to_owned(), temporary, path };
+        let written = || -> io::Result<()> {
+            let mut file = kept::create(&draft.temporary)?;
             file.write_all(text.as_bytes())?;
+            take_after(&file, &fs::metadata(&draft.path)?)?;
             file.sync_all()
         };
         written().with_context(|| format!("cannot write {}", draft.temporary.display()))?;
         Ok(draft)
     }
 
-    /// Puts the text in the file's place.
+    /// Puts the text in the place of the file, which must still say `before`.
     ///
     /// # Errors
-    /// If the rename fails; the file is as it was then.
-    pub(super) fn publish(self) -> Result<()> {
-        fs::rename(&self.temporary, &self.path)
-            .with_context(|| format!("cannot replace {}", self.path.display()))?;
-        if let Some(directory) = self.path.parent() {
-            File::open(directory).and_then(|directory| directory.sync_all()).ok();
+    /// If somebody edited the file or led the link elsewhere meanwhile, or the rename fails; the file is as it was then.
+    pub(super) fn publish(self, before: &str) -> Result<()> {
+        let same = fs::canonicalize(&self.named).is_ok_and(|path| path == self.path)
+            && read(&self.path).is_ok_and(|text| text == before);
+        if !same {
+            bail!("{} was edited meanwhile", self.named.display());
         }
+        fs::rename(&self.temporary, &self.path).map_err(|error| {
+            let path = self.path.display();
+            let what = match error.raw_os_error() {
+                Some(libc::EBUSY) => {
+                    format!("cannot replace {path}, which is mounted by itself: mount its directory instead")
+                }
+                _ => format!("cannot replace {path}"),
+            };
+            anyhow::Error::from(error).context(what)
+        })?;
+        kept::sync_directory(&self.path);
         Ok(())
     }
+}
+
+/// Gives a new file the owner and mode of the one whose place it takes.
+fn take_after(file: &File, metadata: &Metadata) -> io::Result<()> {
+    let now = file.metadata()?;
+    if (now.uid(), now.gid()) != (metadata.uid(), metadata.gid()) {
+        fchown(file, Some(metadata.uid()), Some(metadata.gid()))?;
+    }
+    // Last: a change of the owner clears some bits.
+    file.set_permissions(Permissions::from_mode(metadata.mode() & 0o7777))
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
         // Gone already if it was published.
         let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::super::kept::tests::directory;
+    use super::*;
+
+    #[test]
+    fn a_change_through_links_keeps_them_and_the_files_mode() {
+        let directory = directory("config-link");
+        let (outer, inner, file) =
+            (directory.join("outer"), directory.join("inner"), directory.join("deep/file"));
+        fs::create_dir(directory.join("deep")).expect("made");
+        fs::write(&file, "a = 1").expect("written");
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).expect("changed");
+        symlink("deep/file", &inner).expect("linked");
+        symlink(&inner, &outer).expect("linked");
+        Draft::write(&outer, "a = 2").expect("written").publish("a = 1").expect("published");
+        assert!([&outer, &inner].iter().all(|link| fs::symlink_metadata(link).expect("there").is_symlink()));
+        assert_eq!(read(&outer).expect("read"), "a = 2");
+        assert_eq!(fs::metadata(&file).expect("there").mode() & 0o7777, 0o640);
+        assert_eq!(fs::read_dir(directory.join("deep")).expect("a folder").count(), 1);
+        fs::remove_dir_all(&directory).expect("removed");
+    }
+
+    #[test]
+    fn a_draft_that_is_given_up_leaves_nothing() {
+        let directory = directory("config-draft");
+        let file = directory.join("file");
+        fs::write(&file, "a = 1").expect("written");
+        drop(Draft::write(&file, "a = 2").expect("written"));
+        assert_eq!(read(&file).expect("read"), "a = 1");
+        assert_eq!(fs::read_dir(&directory).expect("a folder").count(), 1);
+        fs::remove_dir_all(&directory).expect("removed");
+    }
+
+    #[test]
+    fn an_edit_or_another_link_meanwhile_is_not_written_over() {
+        let directory = directory("config-edited");
+        let (link, file, other) = (directory.join("link"), directory.join("file"), directory.join("other"));
+        fs::write(&file, "a = 1").expect("written");
+        fs::write(&other, "a = 1").expect("written");
+        symlink("file", &link).expect("linked");
+        let draft = Draft::write(&link, "a = 2").expect("written");
+        fs::write(&file, "a = 3").expect("edited");
+        assert!(draft.publish("a = 1").is_err());
+        assert_eq!(read(&file).expect("read"), "a = 3");
+        fs::write(&file, "a = 1").expect("written");
+        let draft = Draft::write(&link, "a = 2").expect("written");
+        fs::remove_file(&link).expect("removed");
+        symlink("other", &link).expect("linked");
+        assert!(draft.publish("a = 1").is_err());
+        assert_eq!(
+            (read(&file).expect("read"), read(&other).expect("read")),
+            ("a = 1".into(), "a = 1".into())
+        );
+        fs::remove_dir_all(&directory).expect("removed");
+    }
+
+    #[test]
+    fn what_is_no_file_is_named() {
+        let directory = directory("config-kinds");
+        let pipe = directory.join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("made");
+        for (path, what) in [
+            (directory.clone(), "a directory"),
+            (pipe, "no regular file"),
+            (directory.join("gone"), "no such file"),
+            (PathBuf::from("/dev/zero"), "no regular file"),
+        ] {
+            let error = format!("{:#}", read(&path).expect_err("no configuration"));
+            assert!(error.contains(what) && error.contains(&path.display().to_string()), "{error}");
+        }
+        fs::remove_dir_all(&directory).expect("removed");
     }
 }

@@ -11,6 +11,7 @@ use lb_core::config::{AttachMode, Interface, Role};
 use super::controller::Controller;
 use crate::api::ApiError;
 use crate::bpf::link::{Attached, unpin};
+use crate::bpf::pinned::Pinned;
 use crate::bpf::pins::Pins;
 use crate::bpf::{program, watch};
 use crate::net::Link;
@@ -169,7 +170,10 @@ impl Controller {
         for entry in fs::read_dir(&pins).with_context(|| format!("cannot read {}", pins.display()))? {
             let path = entry?.path();
             let index = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if !named.contains(&index) {
+            if !named.contains(&index)
+                && index.parse::<u32>().is_ok()
+                && matches!(Pinned::at(&path)?, Pinned::XdpLink)
+            {
                 tracing::info!(index, "detaching from an interface that is no longer configured");
                 unpin(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             }

@@ -9,6 +9,11 @@ use anyhow::{Context, Result};
 use lb_common::counters::SlotCounter;
 use lb_core::totals::{Kept, Totals};
 
+use super::kept::{self, Content, Outlives, crc32};
+
+/// More than that is no file of ours: the sums of 65,536 backends, and of those that are remembered, are half of it.
+const MAX_BYTES: u64 = 64 << 20;
+
 /// [`Totals`] with the file they are kept in.
 #[derive(Debug)]
 pub(super) struct KeptTotals {
@@ -32,35 +37,24 @@ impl DerefMut for KeptTotals {
 
 impl KeptTotals {
     /// The sums kept below `directory`; none if the maps are fresh, and what they counted is gone. A file that can't be
-    /// understood is set aside.
-    ///
-    /// # Errors
-    /// If the directory can't be written to.
-    pub(super) fn load(directory: &Path, fresh: bool) -> Result<Self> {
+    /// understood is set aside. Metrics are no reason not to start: what fails is a warning.
+    pub(super) fn load(directory: &Path, fresh: bool) -> Self {
         let path = directory.join("totals.json");
-        if fresh {
-            return match fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    Err(error).with_context(|| format!("cannot remove {}", path.display()))
-                }
-                _ => Ok(Self { path, totals: Totals::default() }),
-            };
-        }
-        let kept = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice::<Kept>(&bytes).map_err(|error| error.to_string()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Kept::default()),
-            Err(error) => Err(error.to_string()),
-        };
-        let kept = match kept {
-            Ok(kept) => kept,
-            Err(error) => {
-                let aside = path.with_extension("corrupt");
-                fs::rename(&path, &aside).with_context(|| format!("cannot set {} aside", path.display()))?;
-                tracing::warn!(file = %path.display(), aside = %aside.display(), %error, "kept sums of traffic are corrupt; metrics of backends show what their present slots counted");
+        let kept = match read(&path) {
+            Ok(_) if fresh => {
+                remove(&path);
+                Kept::default()
+            }
+            Ok(kept) => {
+                kept::warn_of_owner(&path);
+                kept
+            }
+            Err(why) => {
+                set_aside(&path, &why);
                 Kept::default()
             }
         };
-        Ok(Self { path, totals: Totals::from_kept(kept) })
+        Self { path, totals: Totals::from_kept(kept) }
     }
 
     /// Slots are about to be cleared: what they counted is safe in the file first. A daemon that is killed between this
@@ -81,53 +75,176 @@ impl KeptTotals {
         }
     }
 
-    /// Not synced to the disk: the maps do not outlive a power cut either.
     fn write(&self) -> Result<()> {
-        let temporary = self.path.with_extension("new");
-        let json = serde_json::to_vec(&self.totals.kept())?;
-        fs::write(&temporary, json).with_context(|| format!("cannot write {}", temporary.display()))?;
-        fs::rename(&temporary, &self.path).with_context(|| format!("cannot replace {}", self.path.display()))
+        let text = text(&self.totals.kept())?;
+        // The maps do not outlive a power cut either.
+        kept::replace(&self.path, &text, Outlives::Daemon)
+            .with_context(|| format!("cannot write {}", self.path.display()))
+    }
+}
+
+/// What is written: the sums in one line, and their checksum in another. An earlier version wrote no checksum.
+fn text(kept: &Kept) -> Result<Vec<u8>> {
+    let sums = serde_json::to_vec(kept)?;
+    let check = check_line(&sums);
+    Ok([&sums[..], b"\n", check.as_bytes(), b"\n"].concat())
+}
+
+fn check_line(sums: &[u8]) -> String {
+    format!("{{\"crc32\":\"{:08x}\"}}", crc32(sums))
+}
+
+fn parse(bytes: &[u8]) -> Result<Kept, String> {
+    let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
+    let (sums, check) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default().trim_ascii());
+    if !check.is_empty() && check != check_line(sums).as_bytes() {
+        return Err("its checksum is another".to_owned());
+    }
+    serde_json::from_slice(sums).map_err(|error| error.to_string())
+}
+
+/// What the file says, or why it can't be understood.
+fn read(path: &Path) -> Result<Kept, String> {
+    match kept::read(path, MAX_BYTES) {
+        Ok(Content::Nothing) => Ok(Kept::default()),
+        Ok(Content::Bytes(bytes)) => parse(&bytes),
+        Ok(Content::Unusable(what)) => Err(format!("it is {what}")),
+        Err(error) => Err(format!("{error:#}")),
+    }
+}
+
+fn set_aside(path: &Path, why: &str) {
+    let lost = "metrics of backends show what their present slots counted";
+    let file = path.display();
+    match kept::set_aside(path) {
+        Ok(aside) => tracing::warn!(
+            %file, aside = %aside.display(), error = why,
+            "kept sums of traffic are corrupt and set aside; {lost}"
+        ),
+        Err(error) => tracing::warn!(
+            %file, error = why, remedy = "move it away",
+            "kept sums of traffic are corrupt; {lost}; {error:#}"
+        ),
+    }
+}
+
+/// The maps are fresh: what earlier ones counted is over.
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != ErrorKind::NotFound
+    {
+        tracing::warn!(file = %path.display(), %error, "cannot remove sums of traffic that are over; remove them by hand");
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use lb_core::totals::{Owner, Traffic};
 
+    use super::super::kept::tests::{aside, directory};
     use super::*;
-
-    fn directory(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("fairlead-totals-{}-{name}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).expect("a folder");
-        path
-    }
 
     fn owner() -> Owner {
         Owner { service: "web".to_owned(), backend: [10, 0, 0, 1].into() }
     }
 
+    /// Keeps seven packets of a backend below `directory`.
+    fn keep(directory: &Path) -> Traffic {
+        let mut totals = KeptTotals::load(directory, true);
+        let counter = SlotCounter { packets: 7, bytes: 700, flows: 1, ..SlotCounter::default() };
+        totals.observe(&owner(), 3, counter.into());
+        totals.retire(&[(3, counter)]);
+        counter.into()
+    }
+
     #[test]
     fn sums_go_on_over_a_restart_and_end_with_the_maps() {
-        let directory = directory("kept");
-        let mut first = KeptTotals::load(&directory, true).expect("nothing yet");
-        let counter = SlotCounter { packets: 7, bytes: 700, flows: 1, ..SlotCounter::default() };
-        first.observe(&owner(), 3, counter.into());
-        first.retire(&[(3, counter)]);
-        let second = KeptTotals::load(&directory, false).expect("read");
-        assert_eq!(second.of_backend(&owner()), Traffic::from(counter));
-        let fresh = KeptTotals::load(&directory, true).expect("anew");
-        assert_eq!(fresh.of_backend(&owner()), Traffic::default());
+        let directory = directory("totals-kept");
+        let kept = keep(&directory);
+        assert_eq!(KeptTotals::load(&directory, false).of_backend(&owner()), kept);
+        assert_eq!(KeptTotals::load(&directory, true).of_backend(&owner()), Traffic::default());
         assert!(!directory.join("totals.json").exists());
         fs::remove_dir_all(&directory).expect("removed");
     }
 
     #[test]
-    fn truncated_sums_are_set_aside() {
-        let directory = directory("corrupt");
-        fs::write(directory.join("totals.json"), "{\"backends\":[{").expect("written");
-        KeptTotals::load(&directory, false).expect("goes on without");
-        assert!(directory.join("totals.corrupt").exists() && !directory.join("totals.json").exists());
+    fn sums_of_an_earlier_version_have_no_checksum() {
+        let directory = directory("totals-earlier");
+        let kept = keep(&directory);
+        let path = directory.join("totals.json");
+        let text = fs::read(&path).expect("written");
+        let end = text.iter().position(|byte| *byte == b'\n').expect("two lines");
+        fs::write(&path, &text[..end]).expect("cut");
+        assert_eq!(KeptTotals::load(&directory, false).of_backend(&owner()), kept);
+        fs::remove_dir_all(&directory).expect("removed");
+    }
+
+    #[test]
+    fn no_flipped_bit_and_no_cut_gives_other_sums() {
+        let directory = directory("totals-flipped");
+        keep(&directory);
+        let right = fs::read(directory.join("totals.json")).expect("written");
+        let kept = parse(&right).expect("right");
+        for (at, bit) in (0..right.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut wrong = right.clone();
+            wrong[at] ^= 1 << bit;
+            assert!(parse(&wrong).map_or(true, |found| found == kept), "bit {bit} of octet {at}");
+        }
+        for length in 0..right.len() {
+            assert!(parse(&right[..length]).map_or(true, |found| found == kept), "cut to {length}");
+        }
+        fs::remove_dir_all(&directory).expect("removed");
+    }
+
+    #[test]
+    fn every_corrupt_file_is_set_aside_and_none_of_them_lost() {
+        let directory = directory("totals-corrupt");
+        let path = directory.join("totals.json");
+        for fresh in [false, true] {
+            let make: [&dyn Fn(); 4] = [
+                &|| fs::write(&path, "{\"backends\":[{").expect("written"),
+                &|| fs::write(&path, b"\xff\xfe").expect("written"),
+                &|| fs::create_dir_all(path.join("inner")).expect("made"),
+                &|| symlink("gone", &path).expect("linked"),
+            ];
+            for make in make {
+                let before = aside(&directory).len();
+                make();
+                let totals = KeptTotals::load(&directory, fresh);
+                assert_eq!(totals.of_backend(&owner()), Traffic::default());
+                assert_eq!(aside(&directory).len(), before + 1);
+                assert!(fs::symlink_metadata(&path).is_err());
+            }
+        }
+        fs::remove_dir_all(&directory).expect("removed");
+    }
+
+    #[test]
+    fn sums_that_contradict_themselves_end_no_daemon() {
+        let directory = directory("totals-absurd");
+        // The same backend in two slots, and a clock that cannot go on.
+        let traffic = "{\"packets\":1,\"bytes\":1,\"flows\":1}";
+        let backend = |slot: u16| {
+            format!(
+                "{{\"service\":\"web\",\"backend\":\"10.0.0.1\",\"earlier\":{traffic},\"retired_at\":0,\
+                 \"held\":{{\"slot\":{slot},\"base\":{traffic},\"seen\":{traffic}}}}}"
+            )
+        };
+        let text = format!(
+            "{{\"backends\":[{},{}],\"services\":[],\"clock\":{}}}",
+            backend(1),
+            backend(2),
+            u64::MAX
+        );
+        fs::write(directory.join("totals.json"), text).expect("written");
+        let mut totals = KeptTotals::load(&directory, false);
+        let counter = SlotCounter { packets: 7, bytes: 700, flows: 1, ..SlotCounter::default() };
+        totals.retire(&[(1, counter), (2, counter)]);
+        totals.observe(&owner(), 9, counter.into());
+        assert!(totals.of_backend(&owner()).packets >= 7);
+        assert_eq!(aside(&directory).len(), 0);
         fs::remove_dir_all(&directory).expect("removed");
     }
 }

@@ -10,7 +10,6 @@ use super::controller::{Controller, present_tick};
 use crate::api::ApiError;
 use crate::api::types::{FrameTrace, TraceReply, TraceVerdict};
 use crate::bpf::dry_run::{DryRun, Fate, MIN_FRAME_BYTES, commit};
-use crate::bpf::pins::Pins;
 use crate::bpf::program;
 use crate::trace::{self, SlotFacts, Surroundings};
 
@@ -65,11 +64,13 @@ impl Controller {
         if self.dry_run.is_some() {
             return Ok(());
         }
-        let Some(pins) = self.pins.as_ref().map(Pins::maps) else {
+        let Some(pins) = &self.pins else {
             return Err(ApiError::internal("the daemon is detaching", "start it again with `fairlead run`"));
         };
-        let seed = self.tables.meta().seed;
-        let loaded = DryRun::load(self.tables.layout(), seed, &pins);
+        // Somebody may have changed the pins since the start.
+        let layout = self.tables.layout();
+        let loaded =
+            pins.check(layout).and_then(|()| DryRun::load(layout, self.tables.meta().seed, &pins.maps()));
         self.dry_run = Some(loaded.map_err(|error| {
             let message = format!("the program for dry runs cannot be loaded: {error:#}");
             ApiError::internal(message, "forwarding is not affected; free memory and try again")

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::stand_in::{StandIn, parse, read_all};
+use crate::stand_in::{QUEUE, StandIn, parse, read_all};
 
 #[test]
 fn every_call_reaches_the_daemon_as_its_command() {
@@ -229,6 +229,94 @@ fn slow_clients_hold_nobody_up_and_are_let_go() {
     let (status, answer) = parse(&answer);
     assert_eq!((status, answer["error"]["code"].as_str()), (408, Some("invalid")), "{answer}");
     assert_eq!(daemon.heard(), ["Status("]);
+}
+
+#[test]
+fn a_full_queue_refuses_with_the_advice_to_come_again_and_carries_nothing_of_it_out() {
+    let mut daemon = StandIn::start_busy();
+    let weight = "{\"weight\": 7}";
+    let request = |address: usize| {
+        format!(
+            "PUT /v1/services/web/backends/10.0.0.{address}/weight HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             content-length: {}\r\n\r\n{weight}",
+            weight.len()
+        )
+    };
+    let (answers, answered) = std::sync::mpsc::channel();
+    for address in 1..=3 * QUEUE {
+        let (mut client, answers) = (daemon.connect(), answers.clone());
+        client.write_all(request(address).as_bytes()).expect("sent");
+        std::thread::spawn(move || answers.send((address, read_all(&mut client))));
+    }
+    assert_eq!(daemon.request("GET", "/v1/nothing", "").0, 404, "what needs no daemon is answered meanwhile");
+    let next = || answered.recv_timeout(std::time::Duration::from_secs(60)).expect("answered");
+    // As many as find no place; the others wait.
+    for _ in QUEUE..3 * QUEUE {
+        let (_, answer) = next();
+        let (status, body) = parse(&answer);
+        assert_eq!((status, body["error"]["code"].as_str()), (503, Some("internal")), "{answer}");
+        assert!(answer.contains("\r\nretry-after: 5\r\n"), "{answer}");
+        let error = &body["error"];
+        assert!(error["message"].as_str().is_some_and(|message| message.contains("busy")), "{answer}");
+        assert!(error["remedy"].as_str().is_some_and(|it| it.starts_with("nothing was done")), "{answer}");
+    }
+    assert_eq!((daemon.heard(), answered.try_recv().is_err()), (vec![], true));
+    daemon.go_on();
+    let mut done: Vec<String> = (0..QUEUE)
+        .map(|_| {
+            let (address, answer) = next();
+            assert_eq!(parse(&answer).0, 200);
+            format!("10.0.0.{address},")
+        })
+        .collect();
+    let heard = daemon.heard();
+    done.retain(|address| !heard.iter().any(|heard| heard.contains(address)));
+    assert_eq!((heard.len(), &done[..]), (QUEUE, &[][..]), "{heard:?}");
+    assert_eq!(daemon.request("GET", "/v1/status", "").0, 200);
+}
+
+#[test]
+fn a_client_that_never_reads_keeps_nobody_out_and_does_not_keep_the_server_from_stopping() {
+    let mut daemon = StandIn::start();
+    let deaf: Vec<_> = (0..20).map(|_| deaf(&daemon)).collect();
+    for _ in 0..20 {
+        assert_eq!(daemon.request("GET", "/v1/status", "").0, 200);
+    }
+    daemon.stop();
+    assert!(!daemon.socket().exists());
+    drop(deaf);
+}
+
+/// Asks for more than fits into the connection, and reads nothing.
+fn deaf(daemon: &StandIn) -> std::os::unix::net::UnixStream {
+    let mut client = daemon.connect();
+    client.set_nonblocking(true).expect("set");
+    let question = b"GET /v1/services/web HTTP/1.1\r\nhost: x\r\n\r\n".repeat(64);
+    while client.write(&question).is_ok_and(|written| written > 0) {}
+    client
+}
+
+#[test]
+fn as_many_deaf_clients_as_connections_are_given_up() {
+    let daemon = StandIn::start();
+    let mut deaf: Vec<_> = (0..256).map(|_| deaf(&daemon)).collect();
+    // Waits for a place, and is served once somebody was given up; the test fails after a minute if nobody is.
+    assert_eq!(daemon.request("GET", "/v1/status", "").0, 200);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    deaf.retain_mut(|client| {
+        loop {
+            match client.write(b"x") {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => return false,
+                Ok(_) => {}
+            }
+            if std::time::Instant::now() > until {
+                return true;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    });
+    assert_eq!(deaf.len(), 0, "some deaf clients are still connected");
 }
 
 #[test]

@@ -22,35 +22,56 @@ pub(crate) const METRICS: &str = "# TYPE fairlead_config_generation gauge\nfairl
 /// A reply that never comes is a failure after this long, well above every timeout of the server.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Commands that wait for a daemon that is busy.
+pub(crate) const QUEUE: usize = 4;
+
 /// The stand-in; dropping it stops the server.
 pub(crate) struct StandIn {
     folder: PathBuf,
     socket: PathBuf,
     heard: Arc<Mutex<Vec<String>>>,
+    /// Until this is gone the daemon takes no command.
+    busy: Option<oneshot::Sender<()>>,
     shutdown: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl StandIn {
     pub(crate) fn start() -> Self {
+        let mut daemon = Self::start_busy();
+        daemon.go_on();
+        daemon
+    }
+
+    /// One that takes no command until [`Self::go_on`]: [`QUEUE`] of them wait.
+    pub(crate) fn start_busy() -> Self {
         let folder = scratch();
         let socket = folder.join("main.sock");
         let listener = Listener::bind(&socket).expect("a fresh socket");
         let heard = Arc::new(Mutex::new(Vec::new()));
         let (shutdown, stopped) = oneshot::channel::<()>();
+        let (busy, free) = oneshot::channel::<()>();
         let log = Arc::clone(&heard);
         let thread = std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
             runtime.block_on(async {
-                let (sender, receiver) = mpsc::channel(4);
-                let actor = tokio::spawn(actor(receiver, log));
+                let (sender, receiver) = mpsc::channel(QUEUE);
+                let actor = tokio::spawn(async {
+                    drop(free.await);
+                    actor(receiver, log).await;
+                });
                 let stopped = async { drop(stopped.await) };
                 serve(listener, sender, stopped).await.expect("served");
                 actor.abort();
             });
         });
-        Self { folder, socket, heard, shutdown: Some(shutdown), thread: Some(thread) }
+        Self { folder, socket, heard, busy: Some(busy), shutdown: Some(shutdown), thread: Some(thread) }
+    }
+
+    /// Takes what waits, and all that comes.
+    pub(crate) fn go_on(&mut self) {
+        drop(self.busy.take());
     }
 
     pub(crate) fn socket(&self) -> &Path {

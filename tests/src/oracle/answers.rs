@@ -30,7 +30,7 @@ impl Oracle {
         holds!(said[8..14] == self.own(), "tells {:02x?}", &said[8..14]);
         holds!(said[14..18] == target, "answers for {:?}", &said[14..18]);
         holds!(said[18..28] == asked[8..18], "told to {:02x?}", &said[18..28]);
-        holds!(went.to == came.from, "sent to {:02x?}", went.to);
+        holds!(self.is_known(came) && went.to == came.from, "sent to {:02x?}", went.to);
         holds!(came.content.len() == went.content.len(), "another length");
         Ok(())
     }
@@ -38,6 +38,8 @@ impl Oracle {
     pub(super) fn advertisement(&self, came: &Frame<'_>, ip: &Ip<'_>, went: &Frame<'_>) -> Judgement {
         let Some(asked) = solicitation(ip) else { return Err("no solicitation".to_owned()) };
         holds!(self.holds_vip(asked.target), "answered for {}", asked.target);
+        holds!(asked.valid, "answers what RFC 4861 section 7.1.1 calls invalid");
+        holds!(self.is_known(came), "answers {:02x?}", came.from);
         let said = whole(went)?;
         let detects = ip.source.is_unspecified();
         let (to, mac) =
@@ -70,6 +72,7 @@ impl Oracle {
         holds!(!came.is_grouped(), "answers what went to many");
         holds!(self.holds_vip(ip.destination), "answered for {}", ip.destination);
         holds!(is_plain(ip.source), "answered to {}", ip.source);
+        holds!(self.is_known(came), "answers {:02x?}", came.from);
         holds!(ip.part != Part::Fragment, "answers a fragment");
         let said = Ip::read(went.ethertype, went.content).map_err(|_| "no packet")?;
         holds!(went.to == came.from && went.ethertype == came.ethertype, "sent to {:02x?}", went.to);
@@ -100,7 +103,7 @@ impl Oracle {
         holds!(!came.is_grouped(), "answers what went to many");
         let Some(key) = key_of(ip) else { return Err("no ports".to_owned()) };
         let Some(service) = self.pool.service(&key) else { return Err(format!("no service has {key:?}")) };
-        holds!(is_plain(ip.source), "told to {}", ip.source);
+        holds!(is_plain(ip.source) && self.is_known(came), "told to {}", ip.source);
         let said = whole(went)?;
         holds!(went.to == came.from && went.ethertype == came.ethertype, "sent to {:02x?}", went.to);
         holds!((said.source, said.destination) == (ip.destination, ip.source), "to {}", said.destination);

@@ -45,11 +45,6 @@ impl<'f> Frame<'f> {
         self.to[0] & 1 != 0
     }
 
-    /// Whether a single other station sent it.
-    pub(super) fn has_plain_source(&self) -> bool {
-        self.from[0] & 1 == 0 && self.from != [0; 6]
-    }
-
     pub(super) const fn is_arp(&self) -> bool {
         self.ethertype == ARP
     }
@@ -206,4 +201,9 @@ pub(super) fn is_plain(address: IpAddr) -> bool {
         IpAddr::V4(address) => !matches!(address.octets()[0], 0 | 127 | 224..),
         IpAddr::V6(address) => !address.is_unspecified() && !address.is_loopback() && !address.is_multicast(),
     }
+}
+
+/// Whether a MAC is one station's: neither zero nor a group, which no frame comes from (IEEE 802.3 section 3.2.3).
+pub(super) fn is_station(mac: Mac) -> bool {
+    mac[0] & 1 == 0 && mac != [0; 6]
 }

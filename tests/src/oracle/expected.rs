@@ -6,7 +6,7 @@ use etherparse::ArpPacketSlice;
 use lb_common::reason::Action;
 use lb_common::service::VipRow;
 
-use super::asked::{Frame, Ip, Part, is_plain, sums};
+use super::asked::{Frame, Ip, Part, is_plain, is_station, sums};
 use super::{Done, Oracle, key_of};
 use crate::packets::setup::{INGRESS, Setup};
 use crate::packets::wire::{ICMP, ICMPV6, TCP, UDP};
@@ -15,6 +15,8 @@ use crate::packets::wire::{ICMP, ICMPV6, TCP, UDP};
 const EXTENSIONS: usize = 4;
 /// Octets of headers that a first buffer surely holds.
 const READABLE: usize = 2_000;
+/// Octets of a solicitation's options that are looked at.
+const OPTIONS: usize = 16;
 /// Sizes below this are no path's MTU, and may be dropped where larger ones are answered (`too_big`).
 const SMALL: usize = 200;
 
@@ -52,10 +54,10 @@ impl Expected {
 /// A neighbour solicitation.
 pub(super) struct Solicitation {
     pub(super) target: IpAddr,
-    /// By its header: hop limit, code and length.
-    plausible: bool,
-    /// By its checksum, options and addresses too, which the program does not look at.
-    valid: bool,
+    /// Whether it is valid by all rules of RFC 4861 section 7.1.1; what is not must be discarded.
+    pub(super) valid: bool,
+    /// Whether its options are few enough to be looked at (docs/ARCHITECTURE.md, step 5).
+    short: bool,
 }
 
 /// The neighbour solicitation in a packet, valid or not (RFC 4861 sections 4.3 and 7.1.1).
@@ -78,14 +80,20 @@ pub(super) fn solicitation(ip: &Ip<'_>) -> Option<Solicitation> {
         }
     }
     let detects = ip.source.is_unspecified();
-    let plausible = ip.ttl == 255 && ip.payload[1] == 0 && ip.extensions == 0;
-    let valid = plausible
+    let valid = ip.ttl == 255
+        && ip.extensions == 0
+        && ip.sums_icmp6()
+        && ip.payload[1] == 0
+        && !target.is_multicast()
         && fit
         && options.is_empty()
-        && ip.sums_icmp6()
-        && !target.is_multicast()
-        && (!detects || !names_source && ip.destination == group_of(target));
-    Some(Solicitation { target, plausible, valid })
+        && (!detects || is_solicited_group(ip.destination) && !names_source);
+    Some(Solicitation { target, valid, short: ip.payload.len() <= 24 + OPTIONS })
+}
+
+/// Whether an address is a solicited-node group, whoever's (RFC 4291 section 2.7.1).
+fn is_solicited_group(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if matches!(address.segments(), [0xff02, 0, 0, 0, 0, 1, 0xff00..=0xffff, _]))
 }
 
 /// The solicited-node group (RFC 4291 section 2.7.1).
@@ -121,18 +129,26 @@ impl Oracle {
         if arp.operation().0 != 1 || !self.holds_vip(target) || sender == target {
             return Expected::Pass;
         }
-        let plain = is_plain(sender) && !self.is_vip(sender) || sender.is_unspecified();
-        let known = frame.has_plain_source() && frame.from != self.own();
-        if plain && known { Expected::Sent("answered_arp") } else { Expected::Open }
+        let named: [u8; 6] = arp.sender_hw_addr().try_into().expect("six octets");
+        let single = is_plain(sender) || sender.is_unspecified();
+        if !single || !self.is_known(frame) || !is_station(named) || named == self.own() {
+            return Expected::Pass;
+        }
+        if self.is_vip(sender) { Expected::Open } else { Expected::Sent("answered_arp") }
+    }
+
+    /// Whether one other station sent a frame, so that it may be answered.
+    pub(super) fn is_known(&self, frame: &Frame<'_>) -> bool {
+        is_station(frame.from) && frame.from != self.own()
     }
 
     fn expect_ip(&self, frame: &Frame<'_>, ip: &Ip<'_>) -> Expected {
         let asked = solicitation(ip);
         if frame.is_grouped() || ip.destination.is_multicast() {
             return match asked {
-                Some(asked) if asked.plausible && self.holds_vip(asked.target) => {
-                    let usual = asked.valid && frame.is_grouped() && ip.destination == group_of(asked.target);
-                    self.expect_advertisement(frame, ip, usual)
+                Some(asked) if asked.valid && self.holds_vip(asked.target) => {
+                    let usual = frame.is_grouped() && ip.destination == group_of(asked.target);
+                    self.expect_advertisement(frame, ip, &asked, usual)
                 }
                 _ => Expected::Pass,
             };
@@ -148,9 +164,8 @@ impl Oracle {
             TCP | UDP => self.expect_flow(frame, ip, flags),
             ICMP if ip.source.is_ipv4() => self.expect_icmp(frame, ip, held, 8, sums(ip.payload)),
             ICMPV6 if ip.source.is_ipv6() => match asked {
-                Some(asked) if asked.plausible && self.holds_vip(asked.target) => {
-                    let usual = asked.valid && asked.target == ip.destination;
-                    self.expect_advertisement(frame, ip, usual)
+                Some(asked) if asked.valid && self.holds_vip(asked.target) => {
+                    self.expect_advertisement(frame, ip, &asked, asked.target == ip.destination)
                 }
                 Some(_) => Expected::Unanswered,
                 None => self.expect_icmp(frame, ip, held, 128, ip.sums_icmp6()),
@@ -160,11 +175,19 @@ impl Oracle {
         }
     }
 
-    fn expect_advertisement(&self, frame: &Frame<'_>, ip: &Ip<'_>, usual: bool) -> Expected {
-        let source = ip.source.is_unspecified() || is_plain(ip.source) && !self.is_vip(ip.source);
-        let known = frame.has_plain_source() && frame.from != self.own();
-        let plain = usual && source && known && ip.extensions == 0;
-        if plain { Expected::Sent("answered_nd") } else { Expected::Open }
+    /// `usual`: whether it is addressed as solicitations are.
+    fn expect_advertisement(
+        &self,
+        frame: &Frame<'_>,
+        ip: &Ip<'_>,
+        asked: &Solicitation,
+        usual: bool,
+    ) -> Expected {
+        let single = ip.source.is_unspecified() || is_plain(ip.source);
+        if !single || !self.is_known(frame) || !asked.short {
+            return Expected::Pass;
+        }
+        if usual && !self.is_vip(ip.source) { Expected::Sent("answered_nd") } else { Expected::Open }
     }
 
     /// `request` is the type of an echo request.
@@ -183,9 +206,10 @@ impl Oracle {
         if !held {
             return Expected::Pass;
         }
-        let source = is_plain(ip.source) && !self.is_vip(ip.source);
-        let known = frame.has_plain_source() && frame.from != self.own();
-        let plain = source && known && ip.ttl > 0 && ip.extensions == 0 && ip.part == Part::Whole;
+        if !is_plain(ip.source) || !self.is_known(frame) {
+            return Expected::Drop;
+        }
+        let plain = !self.is_vip(ip.source) && ip.ttl > 0 && ip.extensions == 0 && ip.part == Part::Whole;
         if plain { Expected::Sent("answered_echo") } else { Expected::Open }
     }
 
@@ -219,12 +243,12 @@ impl Oracle {
         if ip.packet.len() + overhead <= row.mtu as usize {
             return Expected::Sent(if elsewhere { "redirected" } else { "forwarded" });
         }
-        let answerable = is_plain(ip.source) && frame.has_plain_source() && ip.packet.len() >= SMALL;
         match overhead {
             0 if !elsewhere => Expected::Open,
-            // Its sender can't be asked for less.
+            // Its sender can't be asked for less, or not be told.
             _ if ip.source.is_ipv6() && ip.packet.len() <= 1_280 => Expected::Drop,
-            _ if answerable => Expected::Sent("answered_too_big"),
+            _ if !is_plain(ip.source) || !self.is_known(frame) => Expected::Drop,
+            _ if ip.packet.len() >= SMALL => Expected::Sent("answered_too_big"),
             _ => Expected::Open,
         }
     }

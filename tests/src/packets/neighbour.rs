@@ -65,12 +65,16 @@ pub struct Solicitation {
     pub destination: IpAddr,
     /// Destination MAC.
     pub mac: Mac,
+    /// Source MAC.
+    pub source_mac: Mac,
     /// Address asked for.
     pub target: IpAddr,
     /// Hop limit, 255 if valid.
     pub hop_limit: u8,
     /// ICMPv6 code, 0 if valid.
     pub code: u8,
+    /// What is wrong in the checksum, 0 if valid.
+    pub flipped: u16,
     /// Options behind the target.
     pub options: Vec<u8>,
     /// VLAN tags.
@@ -83,16 +87,30 @@ impl Solicitation {
     pub fn new(source: IpAddr, target: IpAddr) -> Self {
         let (destination, mac) = group_of(target);
         let options = [&[1, 1], &wire::ROUTER[..]].concat();
-        Self { source, destination, mac, target, hop_limit: 255, code: 0, options, tags: Vec::new() }
+        Self {
+            source,
+            destination,
+            mac,
+            source_mac: wire::ROUTER,
+            target,
+            hop_limit: 255,
+            code: 0,
+            flipped: 0,
+            options,
+            tags: Vec::new(),
+        }
     }
 
     /// The frame.
     #[must_use]
     pub fn frame(&self) -> Vec<u8> {
         let data = [octets(self.target), self.options.clone()].concat();
-        let message = icmp::v6(self.source, self.destination, 135, self.code, [0; 4], &data);
+        let mut message = icmp::v6(self.source, self.destination, 135, self.code, [0; 4], &data);
+        for (octet, flipped) in message[2..4].iter_mut().zip(self.flipped.to_be_bytes()) {
+            *octet ^= flipped;
+        }
         let packet = wire::ipv6(self.source, self.destination, self.hop_limit, wire::ICMPV6, 0, &message);
-        wire::ethernet(self.mac, wire::ROUTER, &self.tags, IPV6, &packet)
+        wire::ethernet(self.mac, self.source_mac, &self.tags, IPV6, &packet)
     }
 }
 

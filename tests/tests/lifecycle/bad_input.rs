@@ -2,13 +2,18 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use fairlead_tests::lab::{Lab, binary};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
-use crate::fixture::{PATIENCE, Stage, check_cli};
+use crate::config_file::Mounted;
+use crate::fixture::{PATIENCE, Stage, check, check_cli, plain};
 
 /// Sends octets and hangs up without reading the answer, or with its first octets read.
 fn attack(stage: &Stage, octets: &[u8], read: bool) -> Result<Option<UnixStream>> {
@@ -62,13 +67,34 @@ fn seed(stage: &Stage) -> PathBuf {
     stage.daemon.socket().with_file_name("../state/main/hash-seed")
 }
 
+/// What was set aside of a file.
+fn aside(path: &Path) -> Result<usize> {
+    let folder = path.parent().context("a folder")?;
+    let name = path.file_stem().context("a name")?.to_string_lossy().into_owned();
+    let prefix = format!("{name}.corrupt-");
+    let entries = fs::read_dir(folder)?.flatten();
+    Ok(entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)).count())
+}
+
+type Make = fn(&Path) -> Result<()>;
+
+/// What there may be instead of a file, none of which may be waited for.
+const NO_FILES: [Make; 4] = [
+    |path| Ok(fs::create_dir(path)?),
+    |path| Ok(symlink("gone", path)?),
+    |path| Ok(symlink(path, path)?),
+    |path| Ok(mkfifo(path, Mode::S_IRWXU)?),
+];
+
 #[test]
 fn corrupt_seed_is_set_aside_and_that_of_the_running_maps_kept_anew() -> Result<()> {
     let mut stage = Stage::running(2)?;
     stage.forwards()?;
     let path = seed(&stage);
     let before = fs::read(&path)?;
-    let contents: [&[u8]; 3] = [b"", b"\xff\x00 no seed", &before[..20]];
+    let mut flipped = before.clone();
+    flipped[5] ^= 1;
+    let contents: [&[u8]; 4] = [b"", b"\xff\x00 no seed", &before[..20], &flipped];
     for content in contents {
         stage.daemon.kill();
         fs::write(&path, content)?;
@@ -76,40 +102,87 @@ fn corrupt_seed_is_set_aside_and_that_of_the_running_maps_kept_anew() -> Result<
         assert_eq!(fs::read(&path)?, before, "another seed is kept than is in force");
         stage.none_broke()?;
     }
-    stage.daemon.kill();
-    fs::remove_file(&path)?;
-    fs::create_dir(&path)?;
-    stage.daemon.start()?;
-    assert_eq!(fs::read(&path)?, before, "another seed is kept than is in force");
-    stage.none_broke()?;
-    let folder = path.parent().context("a folder")?;
-    let aside = fs::read_dir(folder)?.filter(|entry| {
-        entry
-            .as_ref()
-            .is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("hash-seed.corrupt-"))
-    });
-    assert_eq!(aside.count(), 4, "what was corrupt is lost");
+    for make in NO_FILES {
+        stage.daemon.kill();
+        fs::remove_file(&path)?;
+        make(&path)?;
+        stage.daemon.start()?;
+        assert_eq!(fs::read(&path)?, before, "another seed is kept than is in force");
+        stage.none_broke()?;
+    }
+    assert_eq!(aside(&path)?, 8, "what was corrupt is lost");
     ensure!(stage.daemon.log().contains("hash-seed.corrupt-"), "not in the log");
     Ok(())
 }
 
-/// A file system that is full, until it is dropped.
-struct Full(PathBuf);
-
-impl Full {
-    fn over(folder: PathBuf) -> Result<Self> {
-        mount(Some("tmpfs"), &folder, Some("tmpfs"), MsFlags::empty(), Some("size=4k"))?;
-        let full = Self(folder);
-        let mut filler = fs::File::create(full.0.join("filler"))?;
-        while filler.write(&[0; 512]).is_ok_and(|written| written > 0) {}
-        Ok(full)
+#[test]
+fn corrupt_sums_are_set_aside_each_under_a_name_of_its_own() -> Result<()> {
+    let mut stage = Stage::running(2)?;
+    stage.forwards()?;
+    let path = seed(&stage).with_file_name("totals.json");
+    let before = fs::read(&path)?;
+    let mut flipped = before.clone();
+    let digit = before.iter().rposition(u8::is_ascii_digit).context("a number")?;
+    flipped[digit] ^= 1;
+    let contents: [&[u8]; 4] = [b"", b"\xff\x00 no sums", &before[..20], &flipped];
+    for content in contents {
+        stage.daemon.kill();
+        fs::write(&path, content)?;
+        stage.daemon.start()?;
+        stage.none_broke()?;
     }
+    for make in NO_FILES {
+        stage.daemon.kill();
+        let _ = fs::remove_file(&path);
+        make(&path)?;
+        stage.daemon.start()?;
+        stage.none_broke()?;
+    }
+    assert_eq!(aside(&path)?, 8, "what was corrupt is lost");
+    ensure!(stage.daemon.log().contains("totals.corrupt-"), "not in the log");
+    Ok(())
 }
 
-impl Drop for Full {
-    fn drop(&mut self) {
-        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+#[test]
+fn seed_that_others_can_change_is_used_and_named() -> Result<()> {
+    let mut stage = Stage::running(2)?;
+    stage.forwards()?;
+    let path = seed(&stage);
+    let before = fs::read(&path)?;
+    for (owner, mode, said) in
+        [(65_534, 0o600, "belongs to somebody else"), (0, 0o666, "can be changed by others")]
+    {
+        stage.daemon.kill();
+        chown(&path, Some(owner), None)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+        stage.daemon.start()?;
+        assert_eq!((fs::read(&path)?, aside(&path)?), (before.clone(), 0));
+        ensure!(stage.daemon.log().contains(said), "not in the log: {said}");
+        stage.none_broke()?;
     }
+    Ok(())
+}
+
+#[test]
+fn seed_that_cannot_be_read_refuses_a_first_start_and_stays() -> Result<()> {
+    let lab = Lab::builder().backends(1).build()?;
+    let text = plain(&lab);
+    let stage = Stage::set(lab, &text)?;
+    let folder = stage.daemon.socket().with_file_name("../state/main");
+    fs::create_dir_all(&folder)?;
+    let path = folder.join("hash-seed");
+    fs::write(&path, "0123456789abcdef0123456789abcdef\n")?;
+    chown(&path, Some(65_534), None)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-dac_override,-dac_read_search"]).arg(binary("fairlead")?);
+    command.envs(stage.daemon.environment()).args(["run", "--netns", stage.balancer().ns.name()]);
+    let output = command.arg("--config").arg(stage.daemon.config_path()).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let code = output.status.code().unwrap_or(-1);
+    check("the daemon", (code, &said), 1, &["hash-seed", "Permission denied", "move it away"])?;
+    assert_eq!(fs::read(&path)?, b"0123456789abcdef0123456789abcdef\n");
+    stage.nothing_left()
 }
 
 #[test]
@@ -119,7 +192,8 @@ fn full_disk_keeps_no_daemon_from_taking_over_and_is_named() -> Result<()> {
     stage.daemon.kill();
     let path = seed(&stage);
     let folder = path.parent().context("a folder")?.canonicalize()?;
-    let full = Full::over(folder)?;
+    let full = Mounted::tiny(folder)?;
+    full.fill()?;
     stage.daemon.start()?;
     stage.none_broke()?;
     ensure!(

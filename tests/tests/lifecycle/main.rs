@@ -2,8 +2,10 @@
 //! commands say about it.
 
 mod adoption;
+mod api;
 mod bad_input;
 mod change;
+mod config_file;
 mod conflict;
 mod exception;
 mod fixture;

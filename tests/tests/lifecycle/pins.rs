@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::MapData;
@@ -83,6 +84,157 @@ fn missing_pin_is_named_while_the_program_goes_on() -> Result<()> {
         stage.forwards()?;
     }
     Ok(())
+}
+
+/// The pin of the link to the balancer's interface.
+fn link_pin(stage: &Stage) -> Result<PathBuf> {
+    let mut links = fs::read_dir(stage.daemon.pins().join("main/links"))?;
+    Ok(links.next().context("no link is pinned")??.path())
+}
+
+#[test]
+fn pins_of_another_kind_are_refused_by_name_and_left_alone() -> Result<()> {
+    let mut stage = Stage::running(1)?;
+    stage.forwards()?;
+    stage.daemon.kill();
+    let (maps, link) = (stage.daemon.pins().join("main/maps"), link_pin(&stage)?);
+    let saved = stage.daemon.pins().join("saved");
+    // The file system of pins has links of both kinds.
+    type Make<'m> = &'m dyn Fn(&Path) -> std::io::Result<()>;
+    let map: Make<'_> = &|path| fs::hard_link(maps.join("SERVICES"), path);
+    let hash: Make<'_> = &|path| fs::hard_link(maps.join("VIPS4"), path);
+    let xdp: Make<'_> = &|path| fs::hard_link(&link, path);
+    let folder: Make<'_> = &|path| fs::create_dir(path);
+    let nothing: Make<'_> = &|path| symlink("gone", path);
+    for (name, what, make) in [
+        ("SERVICES", "is a Hash of", hash),
+        ("VIPS4", "is a Array of", map),
+        ("META", "META in", map),
+        ("META", "META in", hash),
+        ("BACKENDS", "is a link of an XDP program and no map", xdp),
+        ("META", "is a link of an XDP program and no map", xdp),
+        ("EGRESS", "is a directory and no map", folder),
+        ("META", "is a directory and no map", folder),
+        ("FLOWS", "is no BPF object and no map", nothing),
+        ("META", "is no BPF object and no map", nothing),
+    ] {
+        let path = maps.join(name);
+        fs::rename(&path, &saved)?;
+        make(&path)?;
+        refused(&mut stage, &[name, what]).with_context(|| format!("{name} {what}"))?;
+        fs::remove_dir(&path).or_else(|_| fs::remove_file(&path))?;
+        fs::rename(&saved, &path)?;
+    }
+    stage.daemon.start()?;
+    stage.none_broke()
+}
+
+#[test]
+fn pins_whose_description_is_garbage_are_refused_and_left_alone() -> Result<()> {
+    let mut stage = Stage::running(1)?;
+    stage.forwards()?;
+    stage.daemon.kill();
+    let map = MapData::from_pin(stage.daemon.pins().join("main/maps/META"))?;
+    let row = Mapped::<Meta>::new(map.fd(), 1)?;
+    let right = row.read(0);
+    for wrong in [
+        Meta { reserved: 1, ..right },
+        Meta { spare: [0, 0, 0, 0, 1], ..right },
+        Meta { seed: [0, 0], ..right },
+        Meta { abi: right.abi, reserved: u32::MAX, seed: [u64::MAX; 2], spare: [u64::MAX; 5] },
+    ] {
+        row.write(0, &wrong, 0);
+        refused(&mut stage, &["META", "cannot be trusted"]).with_context(|| format!("{wrong:?}"))?;
+    }
+    row.write(0, &right, 0);
+    stage.daemon.start()?;
+    stage.none_broke()
+}
+
+#[test]
+fn map_in_the_place_of_a_link_is_refused_and_not_removed() -> Result<()> {
+    let mut stage = Stage::running(1)?;
+    stage.forwards()?;
+    stage.daemon.kill();
+    let (link, saved) = (link_pin(&stage)?, stage.daemon.pins().join("saved"));
+    fs::rename(&link, &saved)?;
+    fs::hard_link(stage.daemon.pins().join("main/maps/SERVICES"), &link)?;
+    let (before, program) = (pins(&stage)?, stage.xdp()?);
+    let (code, said) = stage.daemon.refused()?;
+    let path = link.to_string_lossy().into_owned();
+    check("the daemon", (code, &said), 5, &[&path, "is a map", "remove or rename it"])?;
+    assert_eq!((pins(&stage)?, stage.xdp()?), (before, program));
+    stage.forwards()?;
+    fs::rename(&saved, &link)?;
+    stage.daemon.start()?;
+    stage.none_broke()
+}
+
+#[test]
+fn strangers_pins_are_named_and_survive_start_stop_and_a_new_start() -> Result<()> {
+    let mut stage = Stage::running(1)?;
+    stage.forwards()?;
+    stage.daemon.kill();
+    let main = stage.daemon.pins().join("main");
+    let map = main.join("maps/COUNTERS");
+    for map_pin in ["maps/counters_of_mine", "links/counters", "links/999999"] {
+        fs::hard_link(&map, main.join(map_pin))?;
+    }
+    fs::create_dir(main.join("maps/FOLDER"))?;
+    fs::create_dir(main.join("notes"))?;
+    symlink("gone", main.join("maps/LINK"))?;
+    let strays =
+        ["maps/counters_of_mine", "links/counters", "links/999999", "maps/FOLDER", "notes", "maps/LINK"]
+            .map(|name| main.join(name));
+    let all_there = || strays.iter().all(|stray| fs::symlink_metadata(stray).is_ok());
+    stage.daemon.start()?;
+    stage.none_broke()?;
+    for stray in &strays {
+        ensure!(stage.daemon.log().contains(&*stray.to_string_lossy()), "{} is not named", stray.display());
+    }
+    ensure!(all_there(), "the start removed one");
+    stage.daemon.kill();
+    let said = stage.daemon.ok(&["stop", "--detach"])?;
+    for stray in &strays {
+        ensure!(said.contains(&*stray.to_string_lossy()), "{} is not named: {said}", stray.display());
+    }
+    ensure!(all_there() && stage.xdp()?.is_none(), "the stop removed one, or did not detach");
+    let left: BTreeSet<PathBuf> = pins(&stage)?;
+    assert_eq!(left.len(), 5, "{left:?}");
+    stage.daemon.start()?;
+    stage.forwards()?;
+    stage.daemon.detach()?;
+    ensure!(all_there() && stage.xdp()?.is_none(), "the stop removed one, or did not detach");
+    for stray in &strays {
+        fs::remove_dir(stray).or_else(|_| fs::remove_file(stray))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn first_start_takes_nothing_for_its_map() -> Result<()> {
+    let mut stage = Stage::running(1)?;
+    stage.forwards()?;
+    stage.daemon.kill();
+    let (main, saved) = (stage.daemon.pins().join("main"), stage.daemon.pins().join("saved"));
+    fs::rename(main.join("maps/META"), &saved)?;
+    // No link is pinned any more where links belong, so that the maps count as never completed.
+    fs::rename(link_pin(&stage)?, stage.daemon.pins().join("link"))?;
+    fs::remove_file(main.join("maps/SERVICES"))?;
+    fs::hard_link(stage.daemon.pins().join("link"), main.join("maps/SERVICES"))?;
+    let (code, said) = stage.daemon.refused()?;
+    check(
+        "the daemon",
+        (code, &said),
+        5,
+        &["maps/SERVICES", "a link of an XDP program", "remove or rename it"],
+    )?;
+    ensure!(main.join("maps/SERVICES").exists(), "it was removed");
+    fs::remove_file(main.join("maps/SERVICES"))?;
+    fs::remove_file(stage.daemon.pins().join("link"))?;
+    fs::remove_file(saved)?;
+    stage.daemon.start()?;
+    stage.forwards()
 }
 
 #[test]

@@ -6,6 +6,7 @@ use fairlead_tests::packets::{Client, icmp};
 
 use crate::both::{Both, Case, check, dropped, passed, sent};
 use crate::fixture::{LEASED_VIP, LEFT_VIPS, OTHER, VIP4, VIP6, ordinary, to};
+use crate::neighbours::NOBODY;
 
 /// An echo message from `packet.from` to `packet.to`.
 fn echo(packet: &Client, kinds: [u8; 2], word: [u8; 4], data: &[u8]) -> Client {
@@ -144,6 +145,21 @@ fn a_source_that_cannot_be_answered_is_dropped() {
         let vip = if source.contains(':') { VIP6 } else { VIP4 };
         let packet = Client::new(source, vip);
         cases.push(dropped(source, request(&packet, WORD, &[1; 8]).frame(), "malformed"));
+    }
+    check(&ordinary(), cases);
+}
+
+#[test]
+fn a_request_from_a_mac_that_cannot_be_answered_is_dropped() {
+    let mut cases = Vec::new();
+    for (name, mac) in NOBODY {
+        for vip in [VIP4, VIP6] {
+            let packet = to(vip).with(|packet| packet.source_mac = mac);
+            let frame = request(&packet, WORD, &[1; 8]).frame();
+            cases.push(dropped(format!("from {name} to {vip}"), frame, "malformed"));
+        }
+        let elsewhere = to(OTHER[0]).with(|packet| packet.source_mac = mac);
+        cases.push(passed(name, request(&elsewhere, WORD, &[1; 8]).frame(), "passed_not_vip"));
     }
     check(&ordinary(), cases);
 }

@@ -96,6 +96,34 @@ fn arp_that_is_not_for_ethernet_and_ipv4_is_the_kernels() {
     check(&ordinary(), cases);
 }
 
+/// MACs that no frame comes from, or that nobody else has.
+pub(crate) const NOBODY: [(&str, Mac); 5] = [
+    ("nobody", [0; 6]),
+    ("all", ALL),
+    ("an IPv6 group", ALL_NODES.1),
+    ("an IPv4 group", [1, 0, 0x5e, 0, 0, 1]),
+    ("ourselves", OWN),
+];
+
+#[test]
+fn arp_from_nobody_that_can_be_answered_is_the_kernels() {
+    let request = asking(CLIENT4, VIP4);
+    let mut cases = Vec::new();
+    for (name, mac) in NOBODY {
+        let told = Arp { sender: (mac, request.sender.1), ..request };
+        for to in [ALL, OWN] {
+            let frame = ethernet(to, mac, &[], ARP, &request.packet());
+            cases.push(passed(format!("frame from {name}"), frame, "passed_not_vip"));
+            let frame = ethernet(to, ROUTER, &[], ARP, &told.packet());
+            cases.push(passed(format!("request of {name}"), frame, "passed_not_vip"));
+        }
+    }
+    for sender in ["127.0.0.1", "0.1.2.3", "224.0.0.1", "255.255.255.255"] {
+        cases.push(passed(sender, asking(sender, VIP4).frame(ALL, &[]), "passed_not_vip"));
+    }
+    check(&ordinary(), cases);
+}
+
 #[test]
 fn arp_to_another_station_passes_untouched() {
     let other = [0x02, 0, 0, 0, 0, 0x55];
@@ -179,6 +207,126 @@ fn an_invalid_solicitation_is_the_kernels() {
         cases.push(passed(format!("cut to {kept}"), frame, "passed_not_vip"));
     }
     check(&ordinary(), cases);
+}
+
+/// Solicitations to the group and to the VIP itself.
+fn both_ways(asked: &Solicitation) -> [Solicitation; 2] {
+    [asked.clone(), Solicitation { destination: ip(VIP6), mac: OWN, ..asked.clone() }]
+}
+
+fn passes(cases: &mut Vec<Case>, name: impl std::fmt::Display, asked: &Solicitation) {
+    cases.push(passed(format!("{name}, to {}", asked.destination), asked.frame(), "passed_not_vip"));
+}
+
+#[test]
+fn a_solicitation_with_any_bit_of_its_checksum_flipped_is_the_kernels() {
+    let nonce = [14, 1, 1, 2, 3, 4, 5, 6];
+    let mut cases = Vec::new();
+    for options in [vec![], asked().options, [&asked().options[..], &nonce].concat()] {
+        for way in both_ways(&Solicitation { options, ..asked() }) {
+            for flipped in (0..16).map(|bit| 1 << bit).chain([u16::MAX]) {
+                let flipped = Solicitation { flipped, ..way.clone() };
+                passes(
+                    &mut cases,
+                    format!("{} octets, {:04x}", way.options.len(), flipped.flipped),
+                    &flipped,
+                );
+            }
+            cases.push(advertised("right", &way));
+        }
+    }
+    check(&ordinary(), cases);
+}
+
+#[test]
+fn a_solicitation_with_any_bit_of_its_content_flipped_is_the_kernels() {
+    let frame = asked().frame();
+    let mut cases = Vec::new();
+    // From the payload's length on; the MAC addresses are not under the checksum, and neither is the hop limit.
+    for (at, bit) in (14 + 8..frame.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+        let mut wrong = frame.clone();
+        wrong[at] ^= 1 << bit;
+        cases.push(passed(format!("bit {bit} of octet {at}"), wrong, "passed_not_vip"));
+    }
+    check(&ordinary(), cases);
+}
+
+#[test]
+fn a_solicitation_with_impossible_options_is_the_kernels() {
+    let address = [1, 1, 2, 3, 4, 5, 6, 7];
+    let mut cases = Vec::new();
+    for (name, options) in [
+        ("length zero", vec![1, 0, 2, 3, 4, 5, 6, 7]),
+        ("beyond the end", vec![1, 2, 2, 3, 4, 5, 6, 7]),
+        ("far beyond the end", vec![14, 255, 2, 3, 4, 5, 6, 7]),
+        ("second of length zero", [address, [14, 0, 2, 3, 4, 5, 6, 7]].concat()),
+        ("second beyond the end", [address, [14, 2, 2, 3, 4, 5, 6, 7]].concat()),
+        ("half an option", vec![1, 1, 2, 3]),
+        ("an option and a half", [&address[..], &[14, 1, 0, 0]].concat()),
+        ("an octet", vec![1]),
+    ] {
+        for way in both_ways(&Solicitation { options, ..asked() }) {
+            passes(&mut cases, name, &way);
+        }
+    }
+    let long = Solicitation { options: [[14, 2, 1, 2, 3, 4, 5, 6], address].concat(), ..asked() };
+    cases.extend(both_ways(&long).map(|way| advertised("one of two units", &way)));
+    check(&ordinary(), cases);
+}
+
+#[test]
+fn a_solicitation_with_more_options_than_are_looked_at_is_the_kernels() {
+    let mut cases = Vec::new();
+    for units in [3, 4, 17, 100] {
+        for way in both_ways(&Solicitation { options: [14, 1, 1, 2, 3, 4, 5, 6].repeat(units), ..asked() }) {
+            passes(&mut cases, format!("{units} units"), &way);
+        }
+    }
+    check(&ordinary(), cases);
+}
+
+#[test]
+fn a_solicitation_from_nobody_that_can_be_answered_is_the_kernels() {
+    let mut cases = Vec::new();
+    for way in both_ways(&asked()) {
+        for (name, source_mac) in NOBODY {
+            passes(&mut cases, name, &Solicitation { source_mac, ..way.clone() });
+        }
+        for source in ["ff02::1", "ff0e::7", "::1"] {
+            passes(&mut cases, source, &Solicitation { source: ip(source), ..way.clone() });
+        }
+    }
+    check(&ordinary(), cases);
+}
+
+#[test]
+fn duplicate_address_detection_elsewhere_or_with_a_mac_is_the_kernels() {
+    let nonce = [14, 1, 1, 2, 3, 4, 5, 6];
+    let detects = Solicitation { source: ip("::"), options: vec![], ..asked() };
+    let mut cases = Vec::new();
+    for (destination, mac) in
+        [(ip(VIP6), OWN), (ip(VIP6), ALL_NODES.1), (ip(ALL_NODES.0), ALL_NODES.1), group_of(ip(LEFT_VIPS[1]))]
+    {
+        passes(&mut cases, "elsewhere", &Solicitation { destination, mac, ..detects.clone() });
+    }
+    let address = asked().options;
+    for options in [address.clone(), [&nonce[..], &address].concat(), [&address[..], &nonce].concat()] {
+        passes(&mut cases, "with a MAC", &Solicitation { options, ..detects.clone() });
+    }
+    let with_nonce = Solicitation { options: nonce.to_vec(), ..detects };
+    let packet = advertisement(ip(VIP6), OWN, ip(ALL_NODES.0), OVERRIDE);
+    let frame = ethernet(ALL_NODES.1, OWN, &[], IPV6, &packet);
+    cases.push(sent("with a nonce (RFC 7527)", with_nonce.frame(), "answered_nd", frame));
+    check(&ordinary(), cases);
+}
+
+#[test]
+fn a_group_is_never_answered_for() {
+    let mut setup = ordinary();
+    // Maps that no configuration makes.
+    setup = setup.vip(ip("ff02::1:ff00:10"), fairlead_tests::packets::setup::LEASE_HELD, 0);
+    let asked = Solicitation { target: ip("ff02::1:ff00:10"), ..asked() };
+    check(&setup, vec![passed("a group", asked.frame(), "passed_not_vip")]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use fairlead_tests::packets::{Client, icmp};
 
 use crate::both::{Case, check, dropped, sent};
 use crate::fixture::{L2_VIP4, L2_VIP6, VIP4, VIP6, forwarded, ordinary, to, to_port};
+use crate::neighbours::NOBODY;
 
 /// Octets of the packet that are quoted.
 const QUOTED: usize = 128;
@@ -156,6 +157,19 @@ fn a_source_that_is_no_single_station_is_told_nothing() {
     ] {
         let vip = if source.contains(':') { VIP6 } else { VIP4 };
         cases.push(dropped(source, Client::new(source, vip).sized(1_500).frame(), "too_big"));
+    }
+    check(&ordinary(), cases);
+}
+
+#[test]
+fn a_mac_that_is_no_single_station_is_told_nothing() {
+    let mut cases = Vec::new();
+    for (name, mac) in NOBODY {
+        let outcome = if name == "ourselves" { "own_source" } else { "too_big" };
+        for vip in [VIP4, VIP6] {
+            let frame = to(vip).sized(1_500).with(|packet| packet.source_mac = mac).frame();
+            cases.push(dropped(format!("from {name} to {vip}"), frame, outcome));
+        }
     }
     check(&ordinary(), cases);
 }

@@ -47,12 +47,19 @@ impl Generator {
         }
         asked.hop_limit = if self.one_in(8) { self.random.pick(&[0, 1, 64, 254]) } else { 255 };
         asked.code = u8::from(self.one_in(24));
-        if source.is_unspecified() || self.one_in(8) {
+        if source.is_unspecified() && !self.one_in(8) || self.one_in(8) {
             asked.options.clear();
         } else if self.one_in(8) {
-            asked.options.extend([14, 1, 1, 2, 3, 4, 5, 6]);
+            asked.options.extend([14, 1, 1, 2, 3, 4, 5, 6].repeat(self.random.pick(&[1, 1, 2])));
         } else if self.one_in(24) {
             asked.options[1] = self.random.pick(&[0, 2, 255]);
+        }
+        if self.one_in(16) {
+            asked.flipped = 1 << self.random.below(16);
+        }
+        asked.source_mac = self.stations().1;
+        if self.one_in(24) {
+            asked.source = self.random.pick(&[ip("ff02::1"), ip("::1"), ip("ff02::1:ff00:10")]);
         }
         asked.tags = self.tags();
         let frame = asked.frame();
