@@ -12,6 +12,7 @@ mod metrics;
 mod seed;
 mod shares;
 mod startup;
+mod state_file;
 mod totals;
 mod trace;
 mod warnings;

@@ -1,12 +1,12 @@
 //! The seed of the flow hash: made at the first start and kept, since another one would move every flow.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
 use std::path::Path;
-use std::time::SystemTime;
 
 use anyhow::{Context, Result};
+
+use super::state_file::{self, Survives};
 
 /// The file.
 const NAME: &str = "hash-seed";
@@ -59,33 +59,15 @@ fn kept(directory: &Path) -> Result<Option<[u64; 2]>> {
     Ok(seed)
 }
 
-/// Renames to a name that is free, so that nothing is lost.
 fn set_aside(path: &Path, why: &str) -> Result<()> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let names = (now..).map(|stamp| path.with_extension(format!("corrupt-{stamp}")));
-    let mut free = names.filter(|name| fs::symlink_metadata(name).is_err());
-    let aside = free.next().context("no name is free")?;
-    fs::rename(path, &aside).with_context(|| format!("cannot set {} aside", path.display()))?;
+    let aside = state_file::set_aside(path)?;
     tracing::warn!(file = %path.display(), aside = %aside.display(), "the kept hash seed is {why}; it is set aside");
     Ok(())
 }
 
 fn write(directory: &Path, seed: [u64; 2]) -> Result<()> {
-    fs::create_dir_all(directory)
-        .with_context(|| format!("cannot create {}; name another with --state-dir", directory.display()))?;
-    let (path, temporary) = (directory.join(NAME), directory.join("hash-seed.new"));
-    let written = || {
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        writeln!(file, "{:016x}{:016x}", seed[0], seed[1])?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)
-    };
-    written().with_context(|| {
-        // Half a file is of no use to anybody.
-        let _ = fs::remove_file(&temporary);
-        format!("cannot write {}; free space, or name another directory with --state-dir", path.display())
-    })
+    let digits = format!("{:016x}{:016x}\n", seed[0], seed[1]);
+    state_file::replace(&directory.join(NAME), digits.as_bytes(), Survives::Machine)
 }
 
 fn parse(text: &str) -> Option<[u64; 2]> {

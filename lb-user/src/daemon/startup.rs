@@ -105,7 +105,7 @@ async fn bring_up(
             meta.seed
         }
     };
-    let totals = KeptTotals::load(&state, found == Found::Nothing)?;
+    let totals = KeptTotals::load(&state, found == Found::Nothing);
     let mut ebpf = program::open(&layout, seed, Some(&pins.maps()), bpf_log::number(options.bpf_log))?;
     program::load(&mut ebpf, program::BALANCER)?;
     if bpf_log::number(options.bpf_log) > 0 {
