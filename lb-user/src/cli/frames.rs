@@ -206,6 +206,11 @@ pub(super) struct TcpFlags {
     psh: bool,
 }
 
+impl TcpFlags {
+    /// Those of a packet that opens a connection.
+    pub(super) const SYN: Self = Self { syn: true, ack: false, fin: false, rst: false, psh: false };
+}
+
 impl FromStr for TcpFlags {
     type Err = String;
 
