@@ -144,6 +144,7 @@ async fn bring_up(
         totals,
         shares: Shares::default(),
         metrics_listener,
+        metrics_text: None,
         commands,
         census: Census::default(),
         // The earlier daemon may have died between a table switch and its marking passes.

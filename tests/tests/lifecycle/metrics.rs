@@ -65,6 +65,37 @@ fn fetch(stage: &Stage, path: &str) -> Result<http::Response> {
     Ok(stage.lab.client.ns.enter(|| http::get(None, target, path, http::PATIENCE))?)
 }
 
+/// What the listener says to these octets until it hangs up.
+fn told(stage: &Stage, request: &str) -> Result<String> {
+    let target = SocketAddr::new(stage.balancer().v4.into(), 9273);
+    let mut stream = stage.lab.client.ns.enter(|| http::connect(None, target, http::PATIENCE))?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    // It may hang up on what it did not want to read: what it said before counts.
+    let _ = stream.read_to_end(&mut answer);
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[test]
+fn the_listener_keeps_a_text_for_a_second_and_the_socket_none() -> Result<()> {
+    const FORWARDED: &str = "fairlead_packets_total{verdict=\"forwarded\"}";
+    let stage = stage()?;
+    let forwarded = |text: &str| Ok::<_, anyhow::Error>(series(text)?[FORWARDED]);
+    // A second may pass between the two.
+    wait_until("two scrapes get one text", PATIENCE, || {
+        let first = fetch(&stage, "/metrics")?.body;
+        stage.forwards()?;
+        Ok(fetch(&stage, "/metrics")?.body == first)
+    })?;
+    let (before, now) = (forwarded(&fetch(&stage, "/metrics")?.body)?, now(&stage)?[FORWARDED]);
+    stage.forwards()?;
+    let later = forwarded(&stage.daemon.ok(&["metrics"])?)?;
+    ensure!(now >= before && later > now, "{before}, {now}, {later}: not of this moment");
+    wait_until("the listener gives another text", PATIENCE, || {
+        Ok(forwarded(&fetch(&stage, "/metrics")?.body)? >= later)
+    })
+}
+
 #[test]
 fn promtool_finds_nothing_wrong_and_nothing_else_is_served() -> Result<()> {
     let stage = stage()?;
@@ -85,13 +116,18 @@ fn promtool_finds_nothing_wrong_and_nothing_else_is_served() -> Result<()> {
     assert_eq!(names(&fetch(&stage, "/metrics")?.body)?, names(&text)?);
     ensure!(fetch(&stage, "/")?.body.contains("/metrics"), "the page at / leads nowhere");
     for path in ["/v1/status", "/v1/config", "/metrics/x"] {
-        assert_eq!(fetch(&stage, path)?.status, 404, "{path}");
+        let answer = fetch(&stage, path)?;
+        ensure!(answer.status == 404 && answer.body.contains(path), "{path}: {}", answer.body);
     }
-    let target = SocketAddr::new(stage.balancer().v4.into(), 9273);
-    let mut stream = stage.lab.client.ns.enter(|| http::connect(None, target, http::PATIENCE))?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
+    for (request, status, part) in [
+        ("POST /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_owned(), 405, "`Allow`"),
+        (format!("GET /metrics HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(17_000)), 431, "too large"),
+        ("what is this\r\n\r\n".to_owned(), 400, "no HTTP/1.1 request"),
+    ] {
+        let answer = told(&stage, &request)?;
+        ensure!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(part), "{answer}");
+    }
+    let answer = told(&stage, "GET /metrics HTTP/1.0\r\n\r\n")?;
     ensure!(answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{answer}");
     Ok(())
 }
