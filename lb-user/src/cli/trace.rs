@@ -37,7 +37,8 @@ FLAGS are letters as in tcpdump: S (SYN), A (ACK), F (FIN), R (RST), P (PSH).";
 #[command(after_help = EXAMPLES)]
 #[command(group(clap::ArgGroup::new("frame").required(true).args(["hex", "pcap", "from"])))]
 pub struct TraceArgs {
-    /// A frame as hexadecimal digits: a file, `-` for stdin, or the digits; an empty line separates frames
+    /// A frame as hexadecimal digits: a file, `-` for stdin, or the digits; an empty line separates frames,
+    /// or offsets do, as tcpdump -xx, xxd, Wireshark and hexdump -Cv write them
     #[arg(long, value_name = "F")]
     hex: Option<String>,
     /// All frames of a capture, pcap or pcapng
