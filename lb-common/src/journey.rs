@@ -11,6 +11,7 @@ use crate::pick::{Service, Signals};
 use crate::reason::{DropReason, Outcome, Verdict};
 use crate::rewrite::{Choice, rewrite, untag};
 use crate::service::{ServiceKey4, ServiceKey6, ServiceWord, VipRow};
+use crate::trace::Fact;
 use crate::world::World;
 
 /// Steers one frame, counts what became of it, and says so.
@@ -40,6 +41,7 @@ fn travel<W: World>(world: &W) -> Result<Verdict, DropReason> {
     if let Some(signals) = signals
         && let Some(service) = classify(world, &packet)
     {
+        world.observe(Fact::Service(service));
         return steer(world, own, &mut packet, signals, service);
     }
     match vip(world, &packet) {

@@ -27,6 +27,14 @@ pub const REGION_UNIT: u32 = 4_096;
 /// Table entries that share one array value (array maps round values up to eight bytes, so single ones waste memory).
 pub const TABLE_ENTRIES_PER_VALUE: usize = 32;
 
+/// Prefixes of balancers that a decapsulator trusts, for each family: balancers in front of a backend are few, and one
+/// prefix names a whole segment of them.
+pub const MAX_DECAP_PREFIXES: u32 = 256;
+
+/// VIPs of a decapsulator, for each family: twice as many as a balancer has services by default, since the map takes memory
+/// for all of them at once.
+pub const MAX_DECAP_VIPS: u32 = 1_024;
+
 /// Bytes of the offending packet quoted in a "too big" answer: its IP header with options and at least its ports.
 pub const QUOTED_BYTES: usize = 128;
 

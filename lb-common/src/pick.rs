@@ -41,7 +41,7 @@ impl Signals {
 }
 
 /// The service that a packet belongs to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Index of the service.
     pub index: u32,

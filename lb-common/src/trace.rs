@@ -5,11 +5,13 @@ use core::mem::size_of;
 use crate::counters::Event;
 use crate::flow::FlowEntry;
 use crate::hash::FlowHash;
-use crate::pick::Pick;
+use crate::pick::{Pick, Service};
 
-/// Something that steering found out on its way, for those who want to see how it decides.
+/// Something that the journey found out on its way, for those who want to see how it decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
+    /// The service that the packet is for.
+    Service(Service),
     /// The hash of the packet's flow.
     Hash(FlowHash),
     /// The flow table's entry with the flow's fingerprint, and the way that it is in.
@@ -61,7 +63,7 @@ pub struct TraceRow {
 const _: () = assert!(size_of::<TraceRow>() == 64);
 
 impl TraceRow {
-    /// Known: service, its word and the pick.
+    /// Known: the pick.
     pub const PICKED: u32 = 1;
     /// Known: hash.
     pub const HASHED: u32 = 2;
@@ -69,6 +71,8 @@ impl TraceRow {
     pub const FOUND: u32 = 4;
     /// Known: table index and slot.
     pub const BY_TABLE: u32 = 8;
+    /// Known: service and its word.
+    pub const SERVICE: u32 = 16;
 
     /// The row before a run.
     #[must_use]
@@ -80,6 +84,10 @@ impl TraceRow {
     #[inline(always)]
     pub fn learn(&mut self, fact: Fact) {
         match fact {
+            Fact::Service(service) => {
+                (self.service, self.word) = (service.index, service.word.0);
+                self.known |= Self::SERVICE;
+            }
             Fact::Hash(hash) => {
                 self.hash = hash.0;
                 self.known |= Self::HASHED;

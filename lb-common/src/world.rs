@@ -80,6 +80,10 @@ pub trait World: PacketEdit {
     fn count(&self, outcome: Outcome);
     /// Adds a packet to a slot, and a flow if it counts as one: [`Pick::is_new_flow`].
     fn count_slot(&self, slot: u16, bytes: usize, new_flow: bool);
+
+    /// Shows what was found out, to whom it may concern: by default nobody.
+    #[inline(always)]
+    fn observe(&self, _fact: Fact) {}
 }
 
 /// Index into a table of this class by multiply-shift: as even as a division, and a third of its price.

@@ -193,6 +193,11 @@ impl Totals {
         std::mem::take(&mut self.changed)
     }
 
+    /// What was to be kept is not: [`Self::take_changed`] says so once more.
+    pub fn put_back_changed(&mut self) {
+        self.changed = true;
+    }
+
     /// A backend's slot has counted this much.
     pub fn observe(&mut self, owner: &Owner, slot: u16, seen: Traffic) {
         let entry = self.entries.get_mut(owner);

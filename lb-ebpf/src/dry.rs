@@ -126,7 +126,7 @@ pub unsafe extern "C" fn fairlead_dry_pick(tuple: *const Tuple, index: u64, word
     let service = Service { index: index as u32, word: ServiceWord(word) };
     let picked = pick(&DryMaps, tuple, Signals((index >> 32) as u32), service);
     tell(|row| {
-        (row.service, row.word, row.pick) = (service.index, service.word.0, picked.0);
+        row.pick = picked.0;
         row.known |= TraceRow::PICKED;
     });
     picked.0
@@ -249,4 +249,9 @@ impl World for DryFrame<'_> {
 
     #[inline(always)]
     fn count_slot(&self, _slot: u16, _bytes: usize, _new_flow: bool) {}
+
+    #[inline(always)]
+    fn observe(&self, fact: Fact) {
+        tell(|row| row.learn(fact));
+    }
 }

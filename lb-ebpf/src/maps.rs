@@ -9,7 +9,7 @@ use lb_common::counters::SlotCounter;
 use lb_common::egress::{EgressFaults, EgressRow, WatchRow};
 use lb_common::guard::GUARD_WORDS;
 use lb_common::hash::{HashKey, WORDS};
-use lb_common::limits::{MAX_EGRESS, TABLE_ENTRIES_PER_VALUE, WAYS};
+use lb_common::limits::{MAX_DECAP_PREFIXES, MAX_DECAP_VIPS, MAX_EGRESS, TABLE_ENTRIES_PER_VALUE, WAYS};
 use lb_common::packet::Tuple;
 use lb_common::service::{ServiceKey4, ServiceKey6, VipRow};
 use lb_common::settings::Settings;
@@ -84,16 +84,16 @@ pub static TRACE: Array<TraceRow> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Balancers that the decapsulator trusts.
 #[map]
-pub static DECAP_FROM4: LpmTrie<u32, u32> = LpmTrie::with_max_entries(256, 0);
+pub static DECAP_FROM4: LpmTrie<u32, u32> = LpmTrie::with_max_entries(MAX_DECAP_PREFIXES, 0);
 /// Balancers that the decapsulator trusts.
 #[map]
-pub static DECAP_FROM6: LpmTrie<[u32; 4], u32> = LpmTrie::with_max_entries(256, 0);
+pub static DECAP_FROM6: LpmTrie<[u32; 4], u32> = LpmTrie::with_max_entries(MAX_DECAP_PREFIXES, 0);
 /// VIPs of the backend.
 #[map]
-pub static DECAP_VIPS4: HashMap<u32, u32> = HashMap::with_max_entries(1_024, 0);
+pub static DECAP_VIPS4: HashMap<u32, u32> = HashMap::with_max_entries(MAX_DECAP_VIPS, 0);
 /// VIPs of the backend.
 #[map]
-pub static DECAP_VIPS6: HashMap<[u32; 4], u32> = HashMap::with_max_entries(1_024, 0);
+pub static DECAP_VIPS6: HashMap<[u32; 4], u32> = HashMap::with_max_entries(MAX_DECAP_VIPS, 0);
 /// Outcomes of the decapsulator by CPU, [`DECAP_COUNTERS_PER_CPU`] each.
 #[map]
 pub static DECAP_COUNTERS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);

@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod command;
+mod connections;
 pub mod error;
 mod extract;
 mod reasons;
@@ -16,8 +17,9 @@ mod words;
 
 pub use client::{Client, ClientError};
 pub use command::{Answer, Command};
+pub(crate) use connections::{Bounds, serve_all};
 pub use error::{ApiError, ErrorCode};
-pub(crate) use routes::exchange as ask;
+pub(crate) use routes::{exchange as ask, stopping, unknown_method, unknown_path};
 pub use server::{serve, serve_one};
 pub use socket::{BindError, Listener};
 pub use time::Timestamp;

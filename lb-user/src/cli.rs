@@ -61,6 +61,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Start the daemon in the foreground
+    #[command(long_about = run::LONG_ABOUT)]
     Run(run::RunArgs),
     /// Show how the daemon and its program are
     #[command(after_help = status::EXAMPLES)]
@@ -75,6 +76,7 @@ pub enum Command {
     #[command(subcommand, after_help = flow::EXAMPLES)]
     Flow(flow::FlowCommand),
     /// Explain what the program does with a frame
+    #[command(long_about = trace::LONG_ABOUT)]
     Trace(trace::TraceArgs),
     /// Show what became of all packets, by reason
     Counters(counters::CountersArgs),

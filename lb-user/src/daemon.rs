@@ -186,7 +186,7 @@ async fn handle(controller: &mut Controller, command: Command) -> Option<End> {
             answer(to, controller.trace(&frames, interface.as_deref(), commit));
         }
         Command::Counters(to) => answer(to, Ok(controller.counters())),
-        Command::Metrics(to) => answer(to, controller.metrics()),
+        Command::Metrics { lifetime, answer: to } => answer(to, controller.metrics(lifetime)),
         Command::Config(to) => answer(to, Ok(controller.config_reply())),
         Command::Reload(to) => answer(to, controller.reload().await),
         Command::Confirm(to) => answer(to, controller.confirm()),

@@ -12,6 +12,7 @@ use aya::maps::{HashMap, Map, MapData, MapType};
 use aya::{Ebpf, Pod};
 use ipnet::IpNet;
 use lb_common::decap::DecapOutcome;
+use lb_common::limits::{MAX_DECAP_PREFIXES, MAX_DECAP_VIPS};
 use lb_common::reason::Action;
 use tokio::runtime::Runtime;
 
@@ -63,8 +64,9 @@ fn attach_in(options: &AttachOptions, link: &Link, directory: &Path) -> Result<(
 
 /// How the pinned maps must look: a wrong size would let look-ups write over other memory.
 fn shapes(cpus: u32) -> [Shape; 5] {
-    let prefixes = |name, key| Shape { name, kind: MapType::LpmTrie, key, value: 4, entries: 256 };
-    let addresses = |name, key| Shape { name, kind: MapType::Hash, key, value: 4, entries: 1_024 };
+    let prefixes =
+        |name, key| Shape { name, kind: MapType::LpmTrie, key, value: 4, entries: MAX_DECAP_PREFIXES };
+    let addresses = |name, key| Shape { name, kind: MapType::Hash, key, value: 4, entries: MAX_DECAP_VIPS };
     let entries = cpus.saturating_mul(COUNTERS_PER_CPU);
     [
         prefixes("DECAP_FROM4", 8),

@@ -18,12 +18,14 @@ pub(crate) struct Options {
     #[arg(value_enum)]
     target: Target,
     /// Minutes for each target
-    #[arg(long, default_value_t = 1)]
+    // To libFuzzer, no time is for ever.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     minutes: u32,
     /// Processes that fuzz side by side
     #[arg(long, default_value_t = 1)]
     jobs: u32,
-    /// Add what was found to reach new code to the corpus in the repository, made as small as possible
+    /// Make the corpus in the repository anew, from what it has and what was found: small inputs that reach up to the same
+    /// code
     #[arg(long)]
     keep: bool,
     /// Run this input once instead, for instance one that was found to fail
@@ -89,13 +91,15 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut clean = true;
     for target in options.target.each() {
         let program = build(target)?;
-        clean &= match &options.replay {
+        let nothing_found = match &options.replay {
             Some(file) => replay(&program, target, file)?,
             None => fuzz(&program, target, options)?,
         };
-        if clean && options.keep {
+        // What one target found says nothing about the corpus of another.
+        if nothing_found && options.keep {
             keep(&program, target)?;
         }
+        clean &= nothing_found;
     }
     Ok(clean)
 }
@@ -167,7 +171,9 @@ fn fuzz(program: &Path, target: Target, options: &Options) -> Result<bool> {
     for file in new {
         println!("{name}: finding {}", file.display());
         println!("  repeat: cargo xtask fuzz {name} --replay {}", file.display());
-        println!("  mend it, and keep the case: cp {} fuzz/regressions/{name}/", file.display());
+        let case = file.display();
+        println!("  mend it, and keep the case under a name that says what it is:");
+        println!("  mkdir -p fuzz/regressions/{name} && cp {case} fuzz/regressions/{name}/");
     }
     Ok(ok)
 }
@@ -206,7 +212,8 @@ fn replay(program: &Path, target: Target, file: &Path) -> Result<bool> {
     Ok(ok)
 }
 
-/// Replaces the corpus of the repository by the fewest and smallest inputs that reach the same code as all there are.
+/// Replaces the corpus of the repository by the fewest and smallest inputs that reach the same code as all there are; of
+/// these the smallest up to [`KEPT_FILES`] and [`KEPT_BYTES`], which may reach less.
 fn keep(program: &Path, target: Target) -> Result<()> {
     let (kept, fresh) = (kept(target)?, target_dir().join("fuzz/merged").join(target.name()));
     let _ = fs::remove_dir_all(&fresh);
@@ -244,7 +251,21 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
-    use super::executed;
+    use super::{Options, executed};
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn a_run_ends_after_a_minute_at_least() {
+        let line = |minutes| Line::try_parse_from(["fuzz", "api", "--minutes", minutes]);
+        assert_eq!(line("1").map(|line| line.options.minutes).ok(), Some(1));
+        assert!(line("0").is_err());
+    }
 
     #[test]
     fn the_number_of_runs_is_read_from_all_lines_that_tell_it() {

@@ -14,7 +14,8 @@ use std::fmt::Write;
 use super::record;
 
 const SERVICES: u16 = 500;
-const BACKENDS: u8 = 8;
+/// Backends of each service.
+pub(super) const BACKENDS: u8 = 8;
 const TIMES: usize = 5;
 const FIRST_PORT: u16 = 10_000;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,17 +25,10 @@ const IN_NETWORK: u16 = 250;
 /// From the start of the process until its API answers and a packet was sent on, whichever comes last. Each of the 4,000
 /// backends has an address of its own, behind one of eight next hops.
 pub(super) fn measure(report: &mut Report) -> Result<()> {
-    let lab = Lab::builder().backends(BACKENDS).vip_route(VipRoute::Balancer(0)).build()?;
+    let lab = lab()?;
     let (vip, _) = *lab.vips.first().context("the lab has a VIP")?;
     let balancer = lab.balancers.first().context("the lab has a balancer")?;
-    for (number, backend) in (0..BACKENDS).zip(&lab.backends) {
-        balancer.ns.ip(&format!(
-            "route add {}/16 via {}",
-            Ipv4Addr::new(10, 40 + number, 0, 0),
-            backend.v4
-        ))?;
-    }
-    let text = config(vip);
+    let text = config(vip, SERVICES);
     let end = Arc::new(AtomicBool::new(false));
     let (stop, to) = (Arc::clone(&end), SocketAddr::new(vip.into(), FIRST_PORT + SERVICES - 1));
     let sender = lab.client.ns.spawn(move || {
@@ -52,6 +46,17 @@ pub(super) fn measure(report: &mut Report) -> Result<()> {
     record(report, "cold_start_s", &series?)
 }
 
+/// A lab in which all addresses that backends may have are behind one of eight next hops.
+pub(super) fn lab() -> Result<Lab> {
+    let lab = Lab::builder().backends(BACKENDS).vip_route(VipRoute::Balancer(0)).build()?;
+    let balancer = lab.balancers.first().context("the lab has a balancer")?;
+    for (number, backend) in (0..BACKENDS).zip(&lab.backends) {
+        let network = Ipv4Addr::new(10, 40 + number, 0, 0);
+        balancer.ns.ip(&format!("route add {network}/16 via {}", backend.v4))?;
+    }
+    Ok(lab)
+}
+
 fn start(daemon: &mut Fairlead) -> Result<f64> {
     let begun = Instant::now();
     daemon.start()?;
@@ -66,9 +71,9 @@ fn start(daemon: &mut Fairlead) -> Result<f64> {
 }
 
 /// Tables of 4,093 entries: five hundred to a backend, as is advised.
-fn config(vip: Ipv4Addr) -> String {
+pub(super) fn config(vip: Ipv4Addr, services: u16) -> String {
     let mut text = String::from("[[interface]]\nname = \"eth0\"\n");
-    for service in 0..SERVICES {
+    for service in 0..services {
         let port = FIRST_PORT + service;
         let _ = write!(
             text,

@@ -3,6 +3,7 @@
 mod change;
 mod cold_start;
 mod rebuild;
+mod scrape;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -21,10 +22,11 @@ pub(crate) struct Options {
     json: bool,
 }
 
-const PROMISES: [Promise; 3] = [
+const PROMISES: [Promise; 4] = [
     ("table_rebuild_ms", "ms", Reach::AtMost(10.0)),
     ("change_to_packets_ms", "ms", Reach::AtMost(20.0)),
     ("cold_start_s", "s", Reach::AtMost(2.0)),
+    ("scrape_ms", "ms", Reach::AtMost(150.0)),
 ];
 
 /// Measures; false: a value was not reached.
@@ -41,6 +43,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     change::measure(&mut report).context("change_to_packets_ms")?;
     eprintln!("== 500 services of 8 backends, from nothing");
     cold_start::measure(&mut report).context("cold_start_s")?;
+    eprintln!("== all metrics of 4,096 backends");
+    scrape::measure(&mut report).context("scrape_ms")?;
     interrupt::stand_still_if_interrupted();
     report.environment("seconds", started.elapsed().as_secs());
     if options.json {

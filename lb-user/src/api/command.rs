@@ -1,5 +1,8 @@
 //! What the API asks of the daemon: one variant for each call.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use lb_core::edit::Change;
 use tokio::sync::oneshot;
 
@@ -76,8 +79,13 @@ pub enum Command {
     },
     /// `GET /v1/counters`
     Counters(Answer<CounterList>),
-    /// `GET /metrics`: the text
-    Metrics(Answer<String>),
+    /// `GET /metrics`
+    Metrics {
+        /// A text that was written less than this ago will do.
+        lifetime: Duration,
+        /// The text.
+        answer: Answer<Bytes>,
+    },
     /// `GET /v1/config`
     Config(Answer<ConfigReply>),
     /// `POST /v1/config/reload`

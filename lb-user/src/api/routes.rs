@@ -52,7 +52,7 @@ pub(super) fn router(commands: Commands) -> Router {
         .route("/v1/flows/lookup", get(lookup))
         .route(TRACE_PATH, post(trace).layer(DefaultBodyLimit::max(MAX_TRACE_BODY_BYTES)))
         .route("/v1/counters", get(counters))
-        .route("/metrics", get(crate::metrics::page))
+        .route("/metrics", get(crate::metrics::fresh))
         .route("/v1/config", get(config))
         .route("/v1/config/reload", post(reload))
         .route("/v1/stop", post(stop))
@@ -97,7 +97,8 @@ fn busy() -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error).after(RETRY_AFTER_S)
 }
 
-fn stopping() -> Refusal {
+/// The refusal of a daemon that takes no more commands.
+pub(crate) fn stopping() -> Refusal {
     let error = ApiError::internal("the daemon is stopping", "start it again with `fairlead run`");
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)
 }
@@ -256,12 +257,14 @@ async fn confirm(State(commands): State<Commands>) -> Reply<Done> {
     ask(&commands, Command::Confirm).await
 }
 
-async fn unknown_path(method: Method, uri: Uri) -> Refusal {
+/// The refusal of what no listener answers.
+pub(crate) async fn unknown_path(method: Method, uri: Uri) -> Refusal {
     let message = format!("there is no call {method} {}", uri.path());
     ApiError::not_found(message, "see docs/API.md for the calls there are").into()
 }
 
-async fn unknown_method(method: Method, uri: Uri) -> Refusal {
+/// The refusal of a method that a path is not for.
+pub(crate) async fn unknown_method(method: Method, uri: Uri) -> Refusal {
     let message = format!("{} cannot be called with {method}", uri.path());
     let error = ApiError::invalid(message, "use a method that the `Allow` header names");
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, error)

@@ -21,6 +21,9 @@ const MAX_FRAMES: usize = 4_096;
 /// Largest text with digits: as many frames as there may be in a capture, with offsets and columns.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
 
+/// Of what is neither a file nor digits, so many letters are shown.
+const MAX_SHOWN_NAME: usize = 64;
+
 /// Buffer for a capture: larger than any block of one frame.
 const CAPTURE_BUFFER: usize = 1 << 18;
 
@@ -43,46 +46,74 @@ pub(super) fn from_text(what: &str) -> Result<Vec<Vec<u8>>> {
         let file = File::open(what).with_context(|| format!("cannot open {what}"))?;
         file.take(MAX_TEXT_BYTES).read_to_string(&mut text).with_context(|| format!("cannot read {what}"))?;
     } else {
-        what.clone_into(&mut text);
+        return frames_in(what).map_err(|error| {
+            let name: String = what.chars().take(MAX_SHOWN_NAME).collect();
+            usage(format!("there is no file {name:?}, and as digits: {error}"))
+        });
     }
-    let frames = blocks(&text).iter().map(|block| frame_of(block)).collect::<Result<Vec<_>>>()?;
+    frames_in(&text)
+}
+
+fn frames_in(text: &str) -> Result<Vec<Vec<u8>>> {
+    let frames = blocks(text)?.iter().map(|block| frame_of(block)).collect::<Result<Vec<_>>>()?;
     if frames.is_empty() {
         return Err(usage("there is no frame: no hexadecimal digits".to_owned()));
     }
     Ok(frames)
 }
 
-/// What stands between empty lines. tcpdump writes a line about each packet above it, which is left out.
-fn blocks(text: &str) -> Vec<String> {
-    let mut blocks = vec![String::new()];
-    for line in text.lines() {
-        let line = line.trim();
-        let (digits, offset) = match line.split_once(": ") {
-            // `0x0010:  4500 …` of tcpdump, `00000010: 4500 …` of xxd; a column of characters behind two spaces.
-            Some((head, rest)) if is_offset(head) => {
-                let rest = rest.trim_start();
-                (rest.split("  ").next().unwrap_or(rest), offset_of(head))
+/// The digits of each frame. In a dump they are on lines with an offset, and whatever else a tool writes about the packets
+/// is left out; else an empty line separates frames.
+fn blocks(text: &str) -> Result<Vec<String>> {
+    let lines = || text.lines().map(str::trim);
+    if lines().all(|line| dumped(line).is_none()) {
+        let mut blocks = vec![String::new()];
+        for line in lines() {
+            match blocks.last_mut() {
+                Some(last) if !line.is_empty() => last.push_str(line),
+                _ => blocks.push(String::new()),
             }
-            Some(_) => continue,
-            None => (line, None),
-        };
-        if line.is_empty() || offset == Some(0) {
+        }
+        blocks.retain(|block| !block.is_empty());
+        return Ok(blocks);
+    }
+    let mut blocks: Vec<String> = Vec::new();
+    for (offset, digits) in lines().filter_map(dumped) {
+        if offset == 0 {
             blocks.push(String::new());
         }
+        let before = blocks.last().map_or(0, |block| block.len() / 2);
+        if offset != before {
+            let message = format!(
+                "a line of the dump begins at {offset:#x}, behind {before} bytes: something is missing (`hexdump -v` writes all)"
+            );
+            return Err(usage(message));
+        }
         if let Some(last) = blocks.last_mut() {
-            last.push_str(digits);
+            last.extend(digits.chars().filter(|letter| !letter.is_whitespace()));
         }
     }
-    blocks.retain(|block| !block.is_empty());
-    blocks
+    Ok(blocks)
 }
 
-fn is_offset(head: &str) -> bool {
-    offset_of(head).is_some()
-}
-
-fn offset_of(head: &str) -> Option<u32> {
-    u32::from_str_radix(head.strip_prefix("0x").unwrap_or(head), 16).ok()
+/// Where the bytes on a line of a dump are in the frame, and their digits.
+fn dumped(line: &str) -> Option<(usize, &str)> {
+    // `0x0010:  4500 …` of tcpdump, `00000010: 4500 …` of xxd; a column of characters behind two spaces.
+    if let Some((head, rest)) = line.split_once(": ")
+        && let Ok(offset) = usize::from_str_radix(head.strip_prefix("0x").unwrap_or(head), 16)
+    {
+        let rest = rest.trim_start();
+        return Some((offset, rest.split("  ").next().unwrap_or(rest)));
+    }
+    // `0010   45 00 …` of Wireshark, `00000010  45 00 …` of hexdump: two spaces may be in the middle, and a column of
+    // characters is behind three, or between bars.
+    let (head, rest) = line.split_at(line.find(|letter: char| !letter.is_ascii_hexdigit())?);
+    let digits = rest.trim_start();
+    if !(4..=8).contains(&head.len()) || rest.len() - digits.len() < 2 {
+        return None;
+    }
+    let digits = digits.split("   ").next().unwrap_or(digits);
+    Some((usize::from_str_radix(head, 16).ok()?, digits.split('|').next().unwrap_or(digits)))
 }
 
 fn frame_of(block: &str) -> Result<Vec<u8>> {
@@ -175,6 +206,11 @@ pub(super) struct TcpFlags {
     psh: bool,
 }
 
+impl TcpFlags {
+    /// Those of a packet that opens a connection.
+    pub(super) const SYN: Self = Self { syn: true, ack: false, fin: false, rst: false, psh: false };
+}
+
 impl FromStr for TcpFlags {
     type Err = String;
 
@@ -250,18 +286,31 @@ mod tests {
             "\t0x0000:  0200 5e\n\t0x0003:  ff10\n",
             "00000000: 0200 5eff 10                             ..^..\n",
             "12:00:00.1 IP 10.0.0.1 > 10.0.0.2: tcp\n\t0x0000:  0200 5eff 10  ..^..\n",
+            "12:00:00.1 ARP, Request who-has 10.0.0.1 tell 10.0.0.2, length 28\n\t0x0000:  0200 5eff 10\n",
+            "12:00:00.1 IP (tos 0x0, ttl 64, id 1, offset 0, flags [DF], proto TCP (6), length 40)\n    \
+             10.0.0.1.1 > 10.0.0.2.2: Flags [S], cksum 0x1234 (correct)\n\t0x0000:  0200 5eff 10\n",
+            "0000   02 00 5e ff                                       ..^.\n0004   10   .\n",
+            "0000  02 00 5e ff 10                                    a: ..\n",
+            "00000000  02 00 5e  ff 10                              |..^..|\n00000005\n",
         ] {
             assert_eq!(from_text(text).expect(text), [bytes], "{text}");
         }
         assert_eq!(from_text("0200\n\n03 04\n").expect("two"), [[2, 0], [3, 4]]);
         assert_eq!(from_text("0x0000:  0200\n0x0000:  0304\n").expect("two"), [[2, 0], [3, 4]]);
+        assert_eq!(from_text("0000  02 00\n\n0000  03 04\n").expect("two"), [[2, 0], [3, 4]]);
     }
 
     #[test]
     fn what_is_no_frame_is_refused_with_the_reason() {
-        for (text, reason) in
-            [("020", "3 hexadecimal digits"), ("02zz", "'z'"), ("", "no frame"), ("\n", "no frame")]
-        {
+        for (text, reason) in [
+            ("020", "3 hexadecimal digits"),
+            ("02zz", "'z'"),
+            ("", "no frame"),
+            ("\n", "no frame"),
+            ("no-such-frame.txt", "there is no file \"no-such-frame.txt\""),
+            ("0010  02 00", "begins at 0x10, behind 0 bytes"),
+            ("00000000  02 00  |..|\n*\n00000020  03 04  |..|", "begins at 0x20, behind 2 bytes"),
+        ] {
             let error = from_text(text).expect_err(text).to_string();
             assert!(error.contains(reason), "{text:?}: {error}");
         }

@@ -4,7 +4,7 @@ use super::session::Session;
 
 /// Examples of `metrics`.
 pub const EXAMPLES: &str = "\
-The text is the same with `-o json`, and the same as on the listener of `[metrics]`.
+The text is the same with `-o json`. The listener of `[metrics]` gives one that is up to a second old.
 
 Examples:
   fairlead metrics | grep dropped

@@ -9,7 +9,7 @@ use tracing::level_filters::LevelFilter;
 use super::logging::LogOptions;
 use super::options::{Global, PinDir};
 
-const LONG_ABOUT: &str = "\
+pub(super) const LONG_ABOUT: &str = "\
 Start the daemon in the foreground. It attaches the XDP program to the interfaces that the configuration names and \
 keeps its maps right. If a program of this instance is attached already, it is taken over without a packet noticing. \
 SIGHUP reloads the configuration; SIGTERM and SIGINT stop the daemon while the program keeps forwarding.";
@@ -25,7 +25,7 @@ const TRIAL: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Durat
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
-#[command(long_about = LONG_ABOUT, after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES)]
 pub struct RunArgs {
     /// The configuration file
     #[arg(short, long, value_name = "FILE")]

@@ -106,6 +106,8 @@ fn wrong_usage_is_refused_with_exit_code_2_and_the_culprit_named() {
         ("trace --from 198.51.100.7:1", "--to"),
         ("trace --hex 02 --pcap f", "--pcap"),
         ("trace --from 198.51.100.7:1 --to 192.0.2.1:1 --flags X", "'X'"),
+        ("trace --from 198.51.100.7:1 --to 192.0.2.1:1 --proto udp --flags A", "--flags"),
+        ("trace --hex no-such-frame.txt", "no-such-frame.txt"),
         ("config check", "FILE"),
         ("config check f.toml --offline --netns blue", "--netns"),
         ("decap attach --dev no-such-dev0 --vip 192.0.2.10", "--from"),
@@ -118,6 +120,23 @@ fn wrong_usage_is_refused_with_exit_code_2_and_the_culprit_named() {
         assert_eq!(code, 2, "{line}: {err}");
         assert!(err.contains(culprit), "{line}: {err}");
         assert!(out.is_empty(), "{line}: {}", String::from_utf8_lossy(&out));
+    }
+}
+
+#[test]
+fn long_help_shows_the_long_text() {
+    for (line, text) in [
+        ("--help", LONG_ABOUT),
+        ("run --help", run::LONG_ABOUT),
+        ("trace --help", trace::LONG_ABOUT),
+        ("confirm --help", daemon::CONFIRM_ABOUT),
+    ] {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        run(format!("fairlead {line}").split(' '), &mut out, &mut err);
+        // Wrapped, it has other white space.
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let out = words(&String::from_utf8_lossy(&out));
+        assert!(out.contains(&words(text)), "{line}: {out}");
     }
 }
 

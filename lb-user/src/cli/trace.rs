@@ -16,7 +16,7 @@ use crate::api::types::{
 };
 use crate::trace::{from_hex, to_hex};
 
-pub(super) const ABOUT: &str = "\
+pub(super) const LONG_ABOUT: &str = "\
 Says what the program does with a frame and why, step by step, on the maps as they are now. The program that is asked is \
 the one that forwards, but for its writes: nothing is counted, no flow is stored, and no frame is sent. With --commit the \
 attached program runs the frame for real: it is counted and its flow is stored, but still no frame is sent.";
@@ -34,10 +34,11 @@ FLAGS are letters as in tcpdump: S (SYN), A (ACK), F (FIN), R (RST), P (PSH).";
 
 /// Arguments of `trace`.
 #[derive(Debug, Args)]
-#[command(long_about = ABOUT, after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES)]
 #[command(group(clap::ArgGroup::new("frame").required(true).args(["hex", "pcap", "from"])))]
 pub struct TraceArgs {
-    /// A frame as hexadecimal digits: a file, `-` for stdin, or the digits; an empty line separates frames
+    /// A frame as hexadecimal digits: a file, `-` for stdin, or the digits; an empty line separates frames,
+    /// or offsets do, as tcpdump -xx, xxd, Wireshark and hexdump -Cv write them
     #[arg(long, value_name = "F")]
     hex: Option<String>,
     /// All frames of a capture, pcap or pcapng
@@ -52,9 +53,9 @@ pub struct TraceArgs {
     /// Make a frame: tcp or udp
     #[arg(long, visible_alias = "protocol", default_value = "tcp", value_parser = protocol, requires = "from")]
     proto: Protocol,
-    /// Make a frame: flags of the TCP header
-    #[arg(long, default_value = "S", requires = "from")]
-    flags: TcpFlags,
+    /// Make a frame: flags of the TCP header [default: S]
+    #[arg(long, requires = "from")]
+    flags: Option<TcpFlags>,
     /// Make a frame: TTL or hop limit
     #[arg(long, value_name = "N", default_value_t = 64, requires = "from")]
     ttl: u8,
@@ -100,6 +101,10 @@ fn made(args: &TraceArgs, session: &mut Session<'_>) -> anyhow::Result<Vec<u8>> 
     let (Some(from), Some(to)) = (args.from, args.to) else {
         return Err(UsageError("--from needs --to".to_owned()).into());
     };
+    if args.proto == Protocol::Udp && args.flags.is_some() {
+        let message = "--flags are of a TCP header, and --proto is udp: leave one of them out";
+        return Err(UsageError(message.to_owned()).into());
+    }
     let status: Status = session.ask(Method::GET, "/v1/status", None::<&()>)?;
     let meant = |interface: &&InterfaceStatus| match &args.interface {
         Some(name) => *name == interface.name,
@@ -112,7 +117,7 @@ fn made(args: &TraceArgs, session: &mut Session<'_>) -> anyhow::Result<Vec<u8>> 
         from,
         to,
         protocol: args.proto,
-        flags: args.flags,
+        flags: args.flags.unwrap_or(TcpFlags::SYN),
         ttl: args.ttl,
         payload: usize::from(args.payload),
         mac,

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use aya::Ebpf;
+use bytes::Bytes;
 use lb_common::counters::Event;
 use lb_common::egress::EgressRow;
 use lb_common::flow::tick_of;
@@ -70,6 +71,8 @@ pub(super) struct Controller {
     /// The table switches since the start.
     pub(super) history: History,
     pub(super) metrics_listener: MetricsListener,
+    /// The last text of all metrics, and when it was written.
+    pub(super) metrics_text: Option<(Instant, Bytes)>,
     /// What the API and the listener of metrics send commands by.
     pub(super) commands: mpsc::WeakSender<Command>,
     pub(super) census: Census,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 
 use lb_common::SlotState;
-use lb_common::flow::{FlowEntry, TICK_SHIFT, age};
+use lb_common::flow::FlowEntry;
 use lb_common::hash::{FlowHash, flow_hash};
 use lb_common::limits::WAYS;
 use lb_common::packet::{Family, Tuple};
@@ -15,8 +15,9 @@ use lb_core::history::{Horizon, Since};
 use lb_core::plan::ServiceKey;
 
 use super::controller::{Controller, present_tick};
-use crate::api::types::{ExceptionSince, Flow, FlowList, FlowLookup, FlowQuery, FlowState, LookupQuery};
+use crate::api::types::{ExceptionSince, Flow, FlowList, FlowLookup, FlowQuery, LookupQuery};
 use crate::api::{ApiError, Timestamp};
+use crate::trace::entry::{age_seconds, in_words, state_of};
 
 /// What a slot stands for.
 struct SlotName<'c> {
@@ -153,16 +154,14 @@ impl Controller {
 }
 
 fn describe_entry(entry: FlowEntry, name: &SlotName<'_>, exception: bool) -> String {
-    let state = state_of(entry).word();
-    let exception = if exception { ", an exception to the present table" } else { "" };
     let backend = match name.state {
         SlotState::Serving => "which serves",
         SlotState::Draining => "which drains: it keeps its flows",
         SlotState::Dead | SlotState::Free => "which is out of service: the next packet is picked anew",
     };
     format!(
-        "the flow table has an entry ({state}, last packet {} s ago{exception}) to {}, {backend}",
-        age_seconds(entry),
+        "the flow table has an entry ({}) to {}, {backend}",
+        in_words(entry, exception, present_tick()),
         name.backend
     )
 }
@@ -197,20 +196,6 @@ fn describe_since(since: Option<&Since<'_>>) -> String {
     }
 }
 
-fn state_of(entry: FlowEntry) -> FlowState {
-    if entry.is(FlowEntry::CLOSING) {
-        FlowState::Closing
-    } else if entry.is(FlowEntry::CONFIRMED) {
-        FlowState::Established
-    } else {
-        FlowState::Unconfirmed
-    }
-}
-
-fn age_seconds(entry: FlowEntry) -> u64 {
-    (u64::from(age(present_tick(), entry.tick())) << TICK_SHIFT) / 1_000_000_000
-}
-
 fn flow(tuple: &Tuple, entry: FlowEntry, name: &SlotName<'_>) -> Flow {
     let (client, vip) = ends_of(tuple);
     Flow {
@@ -220,7 +205,7 @@ fn flow(tuple: &Tuple, entry: FlowEntry, name: &SlotName<'_>) -> Flow {
         backend: name.backend,
         protocol: name.service.protocol,
         state: state_of(entry),
-        age_s: age_seconds(entry),
+        age_s: age_seconds(entry, present_tick()),
         exception: entry.is(FlowEntry::EXCEPTION),
     }
 }

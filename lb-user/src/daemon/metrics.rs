@@ -1,7 +1,8 @@
 //! All metrics at one moment. No flow is looked at: what concerns flows is from the last sweep.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use lb_common::counters::Event;
 use lb_common::limits::ABI_VERSION;
 use lb_common::reason::{DropReason, Outcome, Verdict as PacketVerdict};
@@ -9,6 +10,7 @@ use lb_core::config::{self, AdminState};
 use lb_core::health::Verdict;
 use lb_core::plan::ServiceKey;
 use lb_core::totals::{Owner, Traffic};
+use tokio::time::Instant;
 
 use super::controller::Controller;
 use crate::api::ApiError;
@@ -19,8 +21,20 @@ use crate::metrics::{Exposition, Family, label};
 const COMMIT: Option<&str> = option_env!("FAIRLEAD_COMMIT");
 
 impl Controller {
-    /// The text for Prometheus.
-    pub(super) fn metrics(&mut self) -> Result<String, ApiError> {
+    /// The text for Prometheus: the last one if it was written less than `lifetime` ago, else that of this moment. It is kept
+    /// here and not where it is asked for, so that clients who do not wait for it cost no second one either.
+    pub(super) fn metrics(&mut self, lifetime: Duration) -> Result<Bytes, ApiError> {
+        let now = Instant::now();
+        match &self.metrics_text {
+            Some((at, text)) if now.duration_since(*at) < lifetime => return Ok(text.clone()),
+            _ => {}
+        }
+        let text = Bytes::from(self.write_metrics()?);
+        self.metrics_text = Some((now, text.clone()));
+        Ok(text)
+    }
+
+    fn write_metrics(&mut self) -> Result<String, ApiError> {
         self.observe_traffic();
         let mut out = Exposition::default();
         self.daemon_metrics(&mut out);

@@ -149,6 +149,7 @@ async fn bring_up(
         shares: Shares::default(),
         history: History::default(),
         metrics_listener,
+        metrics_text: None,
         commands,
         census: Census::default(),
         // The earlier daemon may have died between a table switch and its marking passes.

@@ -19,6 +19,8 @@ const MAX_BYTES: u64 = 64 << 20;
 pub(super) struct KeptTotals {
     path: PathBuf,
     totals: Totals,
+    /// Whether the last attempt to write failed, and that was said.
+    failing: bool,
 }
 
 impl Deref for KeptTotals {
@@ -54,7 +56,7 @@ impl KeptTotals {
                 Kept::default()
             }
         };
-        Self { path, totals: Totals::from_kept(kept) }
+        Self { path, totals: Totals::from_kept(kept), failing: false }
     }
 
     /// Slots are about to be cleared: what they counted is safe in the file first. A daemon that is killed between this
@@ -66,12 +68,21 @@ impl KeptTotals {
         self.save();
     }
 
-    /// Writes the file, if what it says changed. Without a file metrics go on for as long as the daemon lives.
+    /// Writes the file, if what it says changed or could not be written the last time. Without a file metrics go on for
+    /// as long as the daemon lives.
     pub(super) fn save(&mut self) {
-        if self.totals.take_changed()
-            && let Err(error) = self.write()
-        {
-            tracing::warn!(error = %format!("{error:#}"), "sums of traffic can't be kept; a restart may lose some");
+        if !self.totals.take_changed() {
+            return;
+        }
+        match self.write() {
+            Ok(()) => self.failing = false,
+            Err(error) => {
+                self.totals.put_back_changed();
+                // Each scrape tries again.
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::warn!(error = %format!("{error:#}"), "sums of traffic can't be kept; a restart may lose some");
+                }
+            }
         }
     }
 
@@ -157,6 +168,23 @@ mod tests {
         totals.observe(&owner(), 3, counter.into());
         totals.retire(&[(3, counter)]);
         counter.into()
+    }
+
+    #[test]
+    fn sums_that_could_not_be_written_are_with_the_next_save() {
+        let directory = directory("again");
+        let counter = SlotCounter { packets: 7, bytes: 700, flows: 1, ..SlotCounter::default() };
+        let mut first = KeptTotals::load(&directory, true);
+        // No file can be put in the place of a folder that is not empty.
+        let obstacle = directory.join("totals.json");
+        fs::create_dir_all(obstacle.join("inner")).expect("made");
+        first.observe(&owner(), 3, counter.into());
+        first.retire(&[(3, counter)]);
+        assert!(obstacle.is_dir(), "something was written after all");
+        fs::remove_dir_all(&obstacle).expect("removed");
+        first.save();
+        assert_eq!(KeptTotals::load(&directory, false).of_backend(&owner()), Traffic::from(counter));
+        fs::remove_dir_all(&directory).expect("removed");
     }
 
     #[test]

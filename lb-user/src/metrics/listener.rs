@@ -2,32 +2,27 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::task::Context;
 use std::time::Duration;
 
 use axum::Router;
-use axum::response::Html;
+use axum::extract::State;
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpStream;
+use hyper_util::server::graceful::GracefulShutdown;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::page;
-use crate::api::{ApiError, Command};
+use crate::api::{ApiError, Bounds, Command, serve_all, stopping, unknown_method, unknown_path};
 
-/// Connections at a time: a few servers that scrape, and somebody's browser. More wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 16;
+/// A few servers that scrape, and somebody's browser: scrapers connect again, and clients that do not read cannot hold all
+/// connections for long.
+const BOUNDS: Bounds = Bounds { purpose: "metrics", connections: 16, lifetime: Duration::from_secs(60) };
 
-/// A connection that has not sent a whole request header by then is closed, an idle one too.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// No connection lives longer, so that clients that do not read cannot hold all of them. Scrapers connect again.
-const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
-
-/// Pause after the kernel refused a connection for want of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How old a text may be that is given away. What concerns flows is as old anyway, and so any number of clients, whom nobody
+/// asks who they are, costs the daemon one text a second.
+const TEXT_LIFETIME: Duration = Duration::from_secs(1);
 
 /// The page at `/`.
 const FRONT_PAGE: &str =
@@ -120,37 +115,24 @@ async fn serve(socket: TcpListener, commands: mpsc::WeakSender<Command>) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(%error, "metrics cannot be served"),
     };
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            _ = connections.join_next(), if !connections.is_empty() => {}
-            accepted = socket.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                // Without a daemon behind the channel there is nothing to tell.
-                Ok((stream, _)) => match commands.upgrade() {
-                    Some(commands) => { connections.spawn(connection(stream, router(commands))); }
-                    None => return,
-                },
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection for metrics");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
-    }
+    let accept = |cx: &mut Context<'_>| socket.poll_accept(cx).map_ok(|(stream, _)| stream);
+    // Whoever stops this drops the connections with it.
+    match serve_all(accept, router(commands), BOUNDS, &GracefulShutdown::new(), &mut JoinSet::new()).await {}
 }
 
-fn router(commands: mpsc::Sender<Command>) -> Router {
-    Router::new().route("/", get(async || Html(FRONT_PAGE))).route("/metrics", get(page)).with_state(commands)
+fn router(commands: mpsc::WeakSender<Command>) -> Router {
+    Router::new()
+        .route("/", get(async || Html(FRONT_PAGE)))
+        .route("/metrics", get(kept))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .with_state(commands)
 }
 
-async fn connection(stream: TcpStream, router: Router) {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    match tokio::time::timeout(CONNECTION_LIFETIME, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "connection for metrics failed"),
-        Err(_) => tracing::debug!("connection for metrics closed after its longest lifetime"),
+async fn kept(State(commands): State<mpsc::WeakSender<Command>>) -> Response {
+    // The daemon ends when nobody is left who could ask it something, which shall not wait for this listener.
+    match commands.upgrade() {
+        Some(commands) => page(&commands, TEXT_LIFETIME).await,
+        None => stopping().into_response(),
     }
 }

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 
 use lb_common::SlotState;
 use lb_common::counters::Event;
-use lb_common::flow::{FlowEntry, TICK_SHIFT, age};
+use lb_common::flow::FlowEntry;
 use lb_common::hash::FlowHash;
 use lb_common::reason::{DropReason, Outcome, Verdict};
 use lb_common::service::ServiceWord;
 use lb_common::trace::TraceRow;
 
+use super::entry::in_words;
 use super::frame::{describe, length_and_ttl, mac, macs, to_hex, tunnel};
 use crate::api::types::{FrameTrace, TraceFlow, TraceVerdict};
 
@@ -105,12 +106,15 @@ pub fn explain(run: &Run<'_>, around: &Surroundings) -> FrameTrace {
         Some(_) => TraceFlow::Miss,
         None => TraceFlow::None,
     };
-    let service = facts.picked().and_then(|_| around.services.get(&facts.service));
+    let service = facts.knows(TraceRow::SERVICE).then(|| around.services.get(&facts.service)).flatten();
     let mut steps = vec![arrival(run, around)];
     match service {
         Some((name, key)) => {
             steps.push(format!("{key} is service {name}"));
-            steps.extend(steering(run, around, tracked, flow));
+            // Some are dropped before a backend is looked for.
+            if facts.picked().is_some() {
+                steps.extend(steering(run, around, tracked, flow));
+            }
         }
         None => steps.extend(no_service(run, around, outcome)),
     }
@@ -194,17 +198,12 @@ fn entry(facts: &TraceRow, around: &Surroundings, flow: TraceFlow) -> String {
         return "no entry there: a new flow, or one that was forgotten".to_owned();
     }
     let entry = FlowEntry(facts.entry);
-    let state = if entry.is(FlowEntry::CLOSING) {
-        "closing"
-    } else if entry.is(FlowEntry::CONFIRMED) {
-        "established"
-    } else {
-        "unconfirmed"
-    };
-    let seconds = (u64::from(age(around.now, entry.tick())) << TICK_SHIFT) / 1_000_000_000;
-    let exception = if entry.is(FlowEntry::EXCEPTION) { ", an exception to the present table" } else { "" };
     let slot = around.slots.get(&entry.slot()).filter(|slot| slot.service == facts.service);
-    let told = format!("entry in way {}: {state}, last packet {seconds} s ago{exception}", facts.way);
+    let told = format!(
+        "entry in way {}: {}",
+        facts.way,
+        in_words(entry, entry.is(FlowEntry::EXCEPTION), around.now)
+    );
     match (slot, flow) {
         (None, _) => format!("{told}; it is another service's flow with the same hash, or a leftover"),
         (Some(slot), TraceFlow::Hit) => {

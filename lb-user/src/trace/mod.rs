@@ -1,5 +1,6 @@
 //! Explaining what the program does with a frame: from the facts of a dry run to sentences. Pure.
 
+pub mod entry;
 mod explain;
 mod frame;
 

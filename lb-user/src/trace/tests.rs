@@ -4,6 +4,7 @@ use lb_common::SlotState;
 use lb_common::counters::Event;
 use lb_common::flow::FlowEntry;
 use lb_common::hash::FlowHash;
+use lb_common::pick::Service;
 use lb_common::reason::{DropReason, Outcome, Verdict};
 use lb_common::service::{ServiceWord, TableClass};
 use lb_common::trace::{Fact, TraceRow};
@@ -55,13 +56,16 @@ fn told(verdict: TraceVerdict, outcome: Outcome, change: impl FnOnce(&mut TraceR
     explain(&Run { input: &frame, output: &frame, verdict, facts, committed: false }, &around())
 }
 
+fn service() -> Service {
+    let flags = ServiceWord::PUBLISHED | ServiceWord::SERVE | ServiceWord::TRACK;
+    Service { index: 5, word: ServiceWord::new(0, TableClass::Small, flags, 1) }
+}
+
 /// A packet that steering found `slot` for.
 fn steered(row: &mut TraceRow, slot: u64, new: bool) {
     row.learn(Fact::Hash(FlowHash(0x0000_00ab_0000_0001)));
+    row.learn(Fact::Service(service()));
     row.known |= TraceRow::PICKED;
-    row.service = 5;
-    let flags = ServiceWord::PUBLISHED | ServiceWord::SERVE | ServiceWord::TRACK;
-    row.word = ServiceWord::new(0, TableClass::Small, flags, 1).0;
     row.pick = slot | if new { 1 << 16 } else { 0 };
 }
 
@@ -148,6 +152,17 @@ fn a_drop_says_the_reason_and_what_to_do() {
             "remedy: add a",
         ],
     );
+}
+
+#[test]
+fn a_drop_before_a_backend_is_looked_for_names_the_service() {
+    for reason in [DropReason::TtlExpired, DropReason::OwnSource] {
+        let told = told(TraceVerdict::Drop, Outcome::Drop(reason), |row| row.learn(Fact::Service(service())));
+        assert_eq!((told.service.as_deref(), told.flow), (Some("web"), TraceFlow::None));
+        assert_eq!((told.backend, told.backend_slot, told.table_index), (None, None, None));
+        assert_eq!(told.steps[1], "192.0.2.10:80/tcp is service web");
+        assert!(told.steps[2].starts_with("dropped: "), "{:?}", told.steps);
+    }
 }
 
 #[test]

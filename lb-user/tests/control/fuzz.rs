@@ -87,22 +87,38 @@ fn are_answers(mut octets: &[u8]) {
         }
         assert!(status < 500, "{status} for what a client sent: {:?}", String::from_utf8_lossy(octets));
         let length: usize = value("content-length").and_then(|text| text.parse().ok()).expect("a length");
-        // An answer to HEAD has the length of a body that it has not.
-        let has_body = rest.first() == Some(&b'{');
-        assert!(has_body || rest.is_empty() || rest.starts_with(b"HTTP/1."), "what is this: {rest:?}");
+        // An answer to HEAD has the length of a body that it has not: then another answer follows, or nothing. No body
+        // begins as an answer does.
+        let has_body = length > 0 && !rest.is_empty() && !rest.starts_with(b"HTTP/1.");
         let is_bare = status >= 400 && !has_body;
         assert!(!is_bare || length > 0, "{status} without a body: {:?}", String::from_utf8_lossy(octets));
         if has_body {
-            let body: serde_json::Value = serde_json::from_slice(&rest[..length]).expect("JSON");
-            if status >= 400 {
-                is_a_reason(status, &body);
-            }
+            let kind = value("content-type").expect("a kind of body");
+            let body = rest.get(..length).unwrap_or_else(|| panic!("{length} octets, not {}", rest.len()));
+            is_a_body(status, kind, body);
         }
         assert!(
             status != 405 || value("allow").is_some_and(|methods| !methods.is_empty()),
             "405 without Allow"
         );
         octets = if has_body { &rest[length..] } else { rest };
+    }
+}
+
+/// Panics unless this is what such an answer carries: JSON, or the metrics as text.
+fn is_a_body(status: u16, kind: &str, body: &[u8]) {
+    match kind {
+        "application/json" => {
+            let body: serde_json::Value = serde_json::from_slice(body).expect("JSON");
+            if status >= 400 {
+                is_a_reason(status, &body);
+            }
+        }
+        lb_user::metrics::CONTENT if status == 200 => {
+            let text = std::str::from_utf8(body).expect("UTF-8");
+            assert!(text.starts_with('#'), "metrics begin with {text:.40}");
+        }
+        other => panic!("{status} with a body of kind {other:?}"),
     }
 }
 

@@ -180,7 +180,7 @@ pub(crate) fn answer(command: Command) {
         Command::Lookup { answer, .. } => drop(answer.send(Ok(lookup()))),
         Command::Trace { answer, .. } => drop(answer.send(Ok(TraceReply { frames: Vec::new() }))),
         Command::Counters(answer) => drop(answer.send(Ok(counters()))),
-        Command::Metrics(answer) => drop(answer.send(Ok(METRICS.to_owned()))),
+        Command::Metrics { answer, .. } => drop(answer.send(Ok(METRICS.into()))),
         Command::Config(answer) => drop(answer.send(Ok(config()))),
         Command::Reload(answer) => {
             let problem = Problem {

@@ -30,11 +30,18 @@ fn now(stage: &Stage) -> Result<BTreeMap<String, f64>> {
     series(&stage.daemon.ok(&["metrics"])?)
 }
 
-/// Fails if a counter is less than it was. Those of backends that are not in the configuration are not there.
-fn never_less(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) -> Result<()> {
+/// Fails if a counter is less than it was, or missing. Only of what has the label `gone`, which the configuration does not
+/// name at the moment, there is none.
+fn never_less(
+    before: &BTreeMap<String, f64>,
+    after: &BTreeMap<String, f64>,
+    gone: Option<&str>,
+) -> Result<()> {
     for (name, old) in before.iter().filter(|(name, _)| name.contains("_total")) {
-        if let Some(new) = after.get(name) {
-            ensure!(new >= old, "{name} was {old} and is {new}");
+        let is_gone = gone.is_some_and(|label| name.contains(label));
+        match after.get(name) {
+            Some(new) => ensure!(!is_gone && new >= old, "{name} was {old} and is {new}"),
+            None => ensure!(is_gone, "{name} was {old} and is missing"),
         }
     }
     Ok(())
@@ -58,6 +65,37 @@ fn fetch(stage: &Stage, path: &str) -> Result<http::Response> {
     Ok(stage.lab.client.ns.enter(|| http::get(None, target, path, http::PATIENCE))?)
 }
 
+/// What the listener says to these octets until it hangs up.
+fn told(stage: &Stage, request: &str) -> Result<String> {
+    let target = SocketAddr::new(stage.balancer().v4.into(), 9273);
+    let mut stream = stage.lab.client.ns.enter(|| http::connect(None, target, http::PATIENCE))?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    // It may hang up on what it did not want to read: what it said before counts.
+    let _ = stream.read_to_end(&mut answer);
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[test]
+fn the_listener_keeps_a_text_for_a_second_and_the_socket_none() -> Result<()> {
+    const FORWARDED: &str = "fairlead_packets_total{verdict=\"forwarded\"}";
+    let stage = stage()?;
+    let forwarded = |text: &str| Ok::<_, anyhow::Error>(series(text)?[FORWARDED]);
+    // A second may pass between the two.
+    wait_until("two scrapes get one text", PATIENCE, || {
+        let first = fetch(&stage, "/metrics")?.body;
+        stage.forwards()?;
+        Ok(fetch(&stage, "/metrics")?.body == first)
+    })?;
+    let (before, now) = (forwarded(&fetch(&stage, "/metrics")?.body)?, now(&stage)?[FORWARDED]);
+    stage.forwards()?;
+    let later = forwarded(&stage.daemon.ok(&["metrics"])?)?;
+    ensure!(now >= before && later > now, "{before}, {now}, {later}: not of this moment");
+    wait_until("the listener gives another text", PATIENCE, || {
+        Ok(forwarded(&fetch(&stage, "/metrics")?.body)? >= later)
+    })
+}
+
 #[test]
 fn promtool_finds_nothing_wrong_and_nothing_else_is_served() -> Result<()> {
     let stage = stage()?;
@@ -78,13 +116,18 @@ fn promtool_finds_nothing_wrong_and_nothing_else_is_served() -> Result<()> {
     assert_eq!(names(&fetch(&stage, "/metrics")?.body)?, names(&text)?);
     ensure!(fetch(&stage, "/")?.body.contains("/metrics"), "the page at / leads nowhere");
     for path in ["/v1/status", "/v1/config", "/metrics/x"] {
-        assert_eq!(fetch(&stage, path)?.status, 404, "{path}");
+        let answer = fetch(&stage, path)?;
+        ensure!(answer.status == 404 && answer.body.contains(path), "{path}: {}", answer.body);
     }
-    let target = SocketAddr::new(stage.balancer().v4.into(), 9273);
-    let mut stream = stage.lab.client.ns.enter(|| http::connect(None, target, http::PATIENCE))?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
+    for (request, status, part) in [
+        ("POST /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_owned(), 405, "`Allow`"),
+        (format!("GET /metrics HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(17_000)), 431, "too large"),
+        ("what is this\r\n\r\n".to_owned(), 400, "no HTTP/1.1 request"),
+    ] {
+        let answer = told(&stage, &request)?;
+        ensure!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(part), "{answer}");
+    }
+    let answer = told(&stage, "GET /metrics HTTP/1.0\r\n\r\n")?;
     ensure!(answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{answer}");
     Ok(())
 }
@@ -168,40 +211,42 @@ fn counters_never_go_backwards_whatever_becomes_of_slots_and_daemons() -> Result
     let mut stage = stage()?;
     let first = stage.backend(0).to_string();
     let mut last = now(&stage)?;
-    let mut look = |stage: &Stage, what: &str| -> Result<()> {
+    let counted = format!("fairlead_backend_packets_total{{service=\"lines\",backend=\"{first}\"}}");
+    ensure!(last[&counted] > 0.0, "nothing was counted that could go backwards: {last:?}");
+    let mut look = |stage: &Stage, what: &str, gone: Option<&str>| -> Result<()> {
         let next = now(stage)?;
-        never_less(&last, &next).context(what.to_owned())?;
+        never_less(&last, &next, gone).context(what.to_owned())?;
         // Series that are gone for a while must not come back with less.
         last.extend(next);
         Ok(())
     };
     for round in 0..2 {
         check_cli(&stage.daemon, &format!("backend remove lines {first}"), 0, &[])?;
-        look(&stage, "removed")?;
+        look(&stage, "removed", Some(&format!("backend=\"{first}\"")))?;
         check_cli(&stage.daemon, &format!("backend add lines {first}"), 0, &[])?;
-        look(&stage, "added again")?;
+        look(&stage, "added again", None)?;
         if round == 0 {
             stage.daemon.kill();
         } else {
             stage.daemon.stop()?;
         }
         stage.daemon.start()?;
-        look(&stage, "restarted")?;
+        look(&stage, "restarted", None)?;
         stage.forwards()?;
-        look(&stage, "with traffic again")?;
+        look(&stage, "with traffic again", None)?;
     }
     // The same name before another address: every slot is a new one.
     let backends: Vec<_> = (0..3).map(|index| stage.backend(index)).collect();
     let moved = format!("{HEAD}{}", service("lines", stage.lab.vips[1].0, &backends));
     stage.daemon.write_config(&moved)?;
     check_cli(&stage.daemon, "config reload", 0, &[])?;
-    look(&stage, "at another address")?;
+    look(&stage, "at another address", None)?;
     stage.daemon.write_config(&moved.replace("name = \"lines\"", "name = \"other\""))?;
     check_cli(&stage.daemon, "config reload", 0, &[])?;
-    look(&stage, "with another name")?;
+    look(&stage, "with another name", Some("service=\"lines\""))?;
     stage.daemon.write_config(&moved)?;
     check_cli(&stage.daemon, "config reload", 0, &[])?;
-    look(&stage, "with its name again")
+    look(&stage, "with its name again", Some("service=\"other\""))
 }
 
 #[test]
