@@ -22,6 +22,11 @@ pub const DECAPSULATOR: &str = "fairlead_decap";
 /// Name of the program that passes everything.
 pub const PASS: &str = "fairlead_pass";
 
+/// Name of the program that counts redirected frames which the kernel refused.
+pub const REFUSED: &str = "fairlead_refused";
+/// Name of the program that counts redirected frames which a driver did not take.
+pub const LOST: &str = "fairlead_lost";
+
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct PodSettings(Settings);

@@ -17,10 +17,11 @@ use super::kernel_types::KernelTypes;
 use super::link::unpin;
 use super::mapped::Mapped;
 use super::pinned::Pinned;
+use super::program;
 
 /// Programs and the tracepoints that they are on.
 const WATCHES: [(&str, &str); 2] =
-    [("fairlead_refused", "xdp_redirect_err"), ("fairlead_lost", "xdp_devmap_xmit")];
+    [(program::REFUSED, "xdp_redirect_err"), (program::LOST, "xdp_devmap_xmit")];
 
 /// Whether a link of this name is of one of the programs.
 pub(super) fn is_ours(name: &str) -> bool {
@@ -33,12 +34,14 @@ pub(super) fn is_ours(name: &str) -> bool {
 /// If the kernel refuses one.
 pub fn load(ebpf: &mut Ebpf) -> Result<()> {
     for (name, _) in WATCHES {
-        program(ebpf, name)?.load().with_context(|| format!("the kernel refused the program {name}"))?;
+        on_tracepoint(ebpf, name)?
+            .load()
+            .with_context(|| format!("the kernel refused the program {name}"))?;
     }
     Ok(())
 }
 
-fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut RawTracePoint> {
+fn on_tracepoint<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut RawTracePoint> {
     let program = ebpf.program_mut(name).with_context(|| format!("the BPF object has no program {name}"))?;
     program.try_into().with_context(|| format!("{name} is on no tracepoint"))
 }
@@ -68,7 +71,7 @@ pub fn attach(ebpf: &mut Ebpf, devices: u32, pins: &Path) -> Result<()> {
             Pinned::OtherLink => unpin(&path).with_context(|| format!("cannot remove {}", path.display()))?,
             other => bail!("{} is {other}, which fairlead did not pin: remove or rename it", path.display()),
         }
-        let program = program(ebpf, name)?;
+        let program = on_tracepoint(ebpf, name)?;
         let id = program
             .attach(tracepoint)
             .with_context(|| format!("cannot attach to the tracepoint {tracepoint}"))?;

@@ -8,12 +8,12 @@ mod program;
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
-use lb_user::bpf::program::{BALANCER, DECAPSULATOR, DRY, PASS};
+use lb_user::bpf::program::{BALANCER, DECAPSULATOR, DRY, LOST, PASS, REFUSED};
 
 use file::{Figures, Verdict};
 
 /// All programs of the object.
-const PROGRAMS: [&str; 4] = [BALANCER, DRY, DECAPSULATOR, PASS];
+const PROGRAMS: [&str; 6] = [BALANCER, DRY, DECAPSULATOR, PASS, REFUSED, LOST];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result, ensure};
 use lb_user::bpf::Layout;
-use lb_user::bpf::program;
+use lb_user::bpf::{program, watch};
 
 /// Bytes of one instruction.
 const INSTRUCTION: usize = 8;
@@ -74,7 +74,12 @@ pub(crate) fn figures(name: &str) -> Result<BTreeMap<String, u64>> {
         new_flows_per_second: 1_000,
     };
     let mut ebpf = program::open(&layout, [1, 2], None, 0)?;
-    let loaded = program::load(&mut ebpf, name)?;
+    if [program::REFUSED, program::LOST].contains(&name) {
+        watch::load(&mut ebpf)?;
+    } else {
+        program::load(&mut ebpf, name)?;
+    }
+    let loaded = ebpf.program(name).context("just loaded")?;
     let info = loaded.info().context("the kernel tells about its programs")?;
     let cost = program::cost(&info);
     ensure!(cost.verified_instructions > 0, "{name}: this kernel does not count (Linux 5.16 does)");
