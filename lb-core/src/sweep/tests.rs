@@ -115,6 +115,32 @@ fn flows_of_a_service_that_only_the_maps_know_have_the_default_times() {
 }
 
 #[test]
+fn no_service_has_longer_times_than_packets_are_told() {
+    let text = |timeouts: &str| {
+        format!(
+            "[[interface]]\nname = \"lo\"\n[[service]]\nname = \"a\"\nvip = \"192.0.2.1\"\nport = 80\n\
+             protocol = \"tcp\"\nmode = \"ipip\"\n{timeouts}\n\
+             [[service.backend]]\naddress = \"10.0.0.1\"\n"
+        )
+    };
+    let usual = idle_ticks(&Timeouts::default());
+    for (timeouts, expected) in [
+        ("", usual),
+        ("timeouts = { established = \"1m\", closing = \"1s\", udp = \"1s\" }", usual),
+        (
+            "timeouts = { established = \"2h\" }",
+            idle_ticks(&Timeouts {
+                established: std::time::Duration::from_secs(7_200),
+                ..Timeouts::default()
+            }),
+        ),
+    ] {
+        let config = crate::config::parse(&text(timeouts)).expect("a configuration").config;
+        assert_eq!(longest_idle(&config), expected, "{timeouts}");
+    }
+}
+
+#[test]
 fn a_switch_of_the_table_and_a_change_of_state_call_for_marks_and_a_new_next_hop_does_not() {
     let word = |state, last| MapOp::SetWord { slot: 1, mac: [2, 2, 2, 2, 2, last], egress: 1, state };
     let states = [SlotState::Serving, SlotState::Draining, SlotState::Dead];
