@@ -273,12 +273,12 @@ impl Controller {
         let guarded = self.tables.counter(Event::Guarded.row());
         let limit = self.tables.layout().new_flows_per_second;
         match self.flood.observe(self.began.elapsed(), guarded) {
-            Some(GrowthChange::Entered(Growth { count: flows, .. })) => {
-                tracing::warn!(flows, limit, "flood: new flows come too fast and are not stored");
+            Some(GrowthChange::Entered(Growth { count: packets, .. })) => {
+                tracing::warn!(packets, limit, "flood: new flows come too fast and are not stored");
             }
-            Some(GrowthChange::Left(Growth { since, last, count: flows })) => {
+            Some(GrowthChange::Left(Growth { since, last, count: packets })) => {
                 let seconds = last.saturating_sub(since).as_secs();
-                tracing::info!(flows, limit, seconds, "the flood is over: new flows are stored again");
+                tracing::info!(packets, limit, seconds, "the flood is over: new flows are stored again");
             }
             None => {}
         }
