@@ -46,9 +46,9 @@ counted! {
         Guarded = 6, "flow_guarded";
         /// A flow that would have made room for a new one is known to its entry alone, and kept; the new one went unstored.
         ExceptionKept = 7, "flow_exception_kept";
-        /// A redirected frame was refused by the kernel: the interface is down, or too small for the frame.
+        /// A redirected frame was refused by the kernel: its interface is down, too small for it, or unable to send such.
         RedirectRefused = 8, "redirect_refused";
-        /// A redirected frame was not taken by the driver of the interface: its queue is full, or the far end is not ready.
+        /// A redirected frame was not taken by the driver of its interface: the queue is full, or the far end takes less.
         RedirectLost = 9, "redirect_lost";
     }
 }

@@ -33,14 +33,15 @@ impl EgressRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct EgressFaults {
-    /// Frames that the kernel did not even hand to the driver: interface down, frame too long for it, driver unable.
+    /// Frames that the kernel did not even hand to the driver: interface down, frame too long for it, driver unable or not
+    /// set up for redirected frames (from Linux 6.3 on: also a veth pair whose far end has no XDP program).
     pub refused: u64,
-    /// Frames that the driver did not take: its queue is full, or the far end of a veth pair has no XDP program.
+    /// Frames that the driver did not take: its queue is full, or the far end of a veth pair takes less.
     pub lost: u64,
-    /// The last error of the kernel as a positive errno; 0: none yet.
-    pub last_error: u64,
-    /// Zero.
-    pub reserved: u64,
+    /// Why the last one was refused, as a positive errno.
+    pub refused_error: u64,
+    /// Why the last one was lost; 0: the driver took a part of those before it, and then no more.
+    pub lost_error: u64,
 }
 
 const _: () = assert!(size_of::<EgressFaults>() == 32);

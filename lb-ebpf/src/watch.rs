@@ -17,8 +17,8 @@ enum Fault {
     Lost = 1,
 }
 
-/// Word of a row of FAULTS that keeps the last error.
-const ERROR_WORD: usize = 2;
+/// Words of a row of FAULTS that keep the last errors begin here, in the order of the numbers.
+const ERROR_WORDS: usize = 2;
 
 /// `xdp_redirect_err` (dev, prog, tgt, err, map_type, map_id, index): a frame that was not handed to a driver. In this
 /// form since Linux 5.6.
@@ -85,10 +85,8 @@ fn note(position: u32, fault: Fault, frames: u64, error: i32) {
     let place = unsafe { words.add(fault as usize) };
     // SAFETY: an aligned word inside the row.
     unsafe { add_atomically(place, frames) };
-    if error != 0 {
-        // SAFETY: as above.
-        let place = unsafe { words.add(ERROR_WORD) };
-        // SAFETY: an aligned word inside the row; whichever CPU writes last is right.
-        unsafe { place.write_volatile(u64::from(error.unsigned_abs())) };
-    }
+    // SAFETY: as above.
+    let place = unsafe { words.add(ERROR_WORDS.wrapping_add(fault as usize)) };
+    // SAFETY: an aligned word inside the row; whichever CPU writes last is right.
+    unsafe { place.write_volatile(u64::from(error.unsigned_abs())) };
 }

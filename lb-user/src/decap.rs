@@ -58,8 +58,8 @@ fn attach_in(options: &AttachOptions, link: &Link, directory: &Path) -> Result<(
     program::load(&mut ebpf, program::DECAPSULATOR)?;
     // The lists before the link: from its first packet on the program must find them.
     fill(&mut ebpf, options)?;
-    Attached::new(&mut ebpf, program::DECAPSULATOR, link, options.mode, &directory.join("links"), true)?;
-    Ok(())
+    let (name, pins) = (program::DECAPSULATOR, directory.join("links"));
+    Attached::new(&mut ebpf, name, link, options.mode, &pins, true)?.turn(&mut ebpf, name)
 }
 
 /// How the pinned maps must look: a wrong size would let look-ups write over other memory.

@@ -25,8 +25,8 @@ pub struct Attached {
     pub native: bool,
     /// Why it is not native, if it is not.
     pub note: Option<String>,
-    /// Name of the program.
-    pub program: &'static str,
+    /// Name of the program; `None`: one that an earlier process attached.
+    pub program: Option<&'static str>,
     hold: Hold,
 }
 
@@ -39,7 +39,8 @@ enum Hold {
 }
 
 impl Attached {
-    /// Attaches the loaded program `name` to `interface`, or takes over the link pinned below `pins`.
+    /// Attaches the loaded program `name` to `interface`, or takes over the link pinned below `pins` with the program that it
+    /// runs, which [`Attached::turn`] replaces.
     ///
     /// `pin`: whether a new link is pinned at once.
     ///
@@ -55,15 +56,10 @@ impl Attached {
     ) -> Result<Self> {
         let program = program::xdp(ebpf, name)?;
         let path = pins.join(interface.index.to_string());
-        if let Some(native) = adopt(program, interface, mode, &path)? {
+        if let Some(native) = adoptable(interface, mode, &path)? {
             let note = (!native).then(|| "taken over in generic mode".to_owned());
-            return Ok(Self {
-                ifindex: interface.index,
-                native,
-                note,
-                program: name,
-                hold: Hold::Pinned(path),
-            });
+            let hold = Hold::Pinned(path);
+            return Ok(Self { ifindex: interface.index, native, note, program: None, hold });
         }
         if let Some(xdp) = &interface.xdp {
             bail!(ApiError::conflict(
@@ -81,30 +77,43 @@ impl Attached {
         }
         let (link, native, note) = climb_down(program, interface, mode)?;
         let hold = Hold::Process(link);
-        let mut attached = Self { ifindex: interface.index, native, note, program: name, hold };
+        let program = Some(name);
+        let mut attached = Self { ifindex: interface.index, native, note, program, hold };
         if pin {
             attached.pin(pins)?;
         }
         Ok(attached)
     }
 
-    /// Puts the loaded program `name` in the place of the one that is attached, between two packets.
+    /// Whether [`Attached::turn`] to this program is possible.
     ///
     /// # Errors
-    /// If the kernel refuses, and during a trial; the program that is attached stays.
-    pub fn turn(&mut self, ebpf: &mut Ebpf, name: &'static str) -> Result<()> {
-        let program = program::xdp(ebpf, name)?;
-        let Hold::Pinned(path) = &self.hold else {
+    /// During a trial it is not: the link is of this process alone.
+    pub fn can_turn(&self, name: &str) -> Result<()> {
+        if self.program != Some(name) && matches!(self.hold, Hold::Process(_)) {
             bail!(ApiError::conflict(
                 "the role of an attached interface cannot change during a trial",
                 "end the trial with `fairlead confirm`, then reload",
             ));
-        };
-        PinnedLink::from_pin(path)
-            .map_err(anyhow::Error::from)
-            .and_then(|pinned| replace(program, FdLink::from(pinned)))
-            .with_context(|| format!("cannot replace the program of {}", path.display()))?;
-        self.program = name;
+        }
+        Ok(())
+    }
+
+    /// Puts the loaded program `name` in the place of the one that is attached, if that is another, between two packets.
+    ///
+    /// # Errors
+    /// If the kernel refuses, and as [`Attached::can_turn`]; the program that is attached stays.
+    pub fn turn(&mut self, ebpf: &mut Ebpf, name: &'static str) -> Result<()> {
+        self.can_turn(name)?;
+        if let Hold::Pinned(path) = &self.hold
+            && self.program != Some(name)
+        {
+            PinnedLink::from_pin(path)
+                .map_err(anyhow::Error::from)
+                .and_then(|pinned| replace(program::xdp(ebpf, name)?, FdLink::from(pinned)))
+                .with_context(|| format!("cannot replace the program of {}", path.display()))?;
+            self.program = Some(name);
+        }
         Ok(())
     }
 
@@ -170,9 +179,8 @@ pub fn unpin(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Has a link that an earlier process pinned run `program`, and says whether the driver does; `None` if there is none that
-/// is alive.
-fn adopt(program: &mut Xdp, interface: &Link, mode: AttachMode, path: &Path) -> Result<Option<bool>> {
+/// Whether the driver runs what a link does that an earlier process pinned; `None` if there is none that is alive.
+fn adoptable(interface: &Link, mode: AttachMode, path: &Path) -> Result<Option<bool>> {
     match Pinned::at(path)? {
         Pinned::Nothing => return Ok(None),
         Pinned::XdpLink => {}
@@ -202,8 +210,6 @@ fn adopt(program: &mut Xdp, interface: &Link, mode: AttachMode, path: &Path) -> 
         unpin(path).with_context(|| format!("cannot remove {}", path.display()))?;
         return Ok(None);
     }
-    replace(program, link)
-        .with_context(|| format!("cannot replace the program on interface {}", interface.name))?;
     Ok(Some(native))
 }
 

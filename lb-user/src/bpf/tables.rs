@@ -138,19 +138,18 @@ impl Tables {
     /// Publishes an interface: as one that frames come in by, and as one that they may be redirected to.
     ///
     /// # Errors
-    /// If the kernel does not take it as a target of redirection, for instance because it has just gone.
+    /// If the kernel does not take it as a target of redirection; frames that come in by it are steered all the same.
     pub fn publish_interface(&mut self, row: &EgressRow) -> Result<()> {
         let position = EgressRow::position(row.ifindex);
-        // An interface that went takes its place in the kernel's map with it, even if it came back under its old index.
-        if self.devices.get(position, 0).map_or(0, |device| device.if_index) != row.ifindex {
-            self.devices
-                .set(position, row.ifindex, None, 0)
-                .with_context(|| format!("frames cannot be redirected to interface {}", row.ifindex))?;
-        }
         if self.egress(position) != *row {
             self.egress.write(position as usize, row, 0);
         }
-        Ok(())
+        // An interface that went takes its place in the kernel's map with it, even if it came back under its old index.
+        if self.devices.get(position, 0).map_or(0, |device| device.if_index) == row.ifindex {
+            return Ok(());
+        }
+        let set = self.devices.set(position, row.ifindex, None, 0);
+        set.context("frames cannot be redirected to it")
     }
 
     /// Takes all interfaces away whose indexes are not among these.

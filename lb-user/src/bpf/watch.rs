@@ -46,12 +46,12 @@ fn on_tracepoint<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut RawTraceP
     program.try_into().with_context(|| format!("{name} is on no tracepoint"))
 }
 
-/// Attaches the loaded programs and pins their links below `pins`, in the place of an earlier daemon's: for a moment between the
-/// two nothing is counted, which is better than twice.
+/// Attaches the loaded programs. With `pins` their links are pinned there, in the place of an earlier daemon's: for a moment
+/// between the two nothing is counted, which is better than twice. Without, they are given back, and end with them.
 ///
 /// # Errors
 /// If the kernel has no type information, lacks a tracepoint, or refuses.
-pub fn attach(ebpf: &mut Ebpf, devices: u32, pins: &Path) -> Result<()> {
+pub fn attach(ebpf: &mut Ebpf, devices: u32, pins: Option<&Path>) -> Result<Vec<FdLink>> {
     let types = KernelTypes::of_this_kernel()?;
     let row = WatchRow {
         devices,
@@ -64,21 +64,41 @@ pub fn attach(ebpf: &mut Ebpf, devices: u32, pins: &Path) -> Result<()> {
         return Err(anyhow!("the BPF object has no array WATCH"));
     };
     Mapped::new(map.fd(), 1).context("map WATCH")?.write(0, &row, 0);
+    let mut links = Vec::new();
     for (name, tracepoint) in WATCHES {
-        let path = pins.join(name);
-        match Pinned::at(&path)? {
-            Pinned::Nothing => {}
-            Pinned::OtherLink => unpin(&path).with_context(|| format!("cannot remove {}", path.display()))?,
-            other => bail!("{} is {other}, which fairlead did not pin: remove or rename it", path.display()),
+        if let Some(pins) = pins {
+            make_room(&pins.join(name))?;
         }
         let program = on_tracepoint(ebpf, name)?;
-        let id = program
-            .attach(tracepoint)
-            .with_context(|| format!("cannot attach to the tracepoint {tracepoint}"))?;
-        let link = FdLink::from(program.take_link(id)?);
+        let attached = program.attach(tracepoint);
+        let id = attached.with_context(|| format!("cannot attach to the tracepoint {tracepoint}"))?;
+        links.push(FdLink::from(program.take_link(id)?));
+    }
+    match pins {
+        Some(pins) => pin(links, pins).map(|()| Vec::new()),
+        None => Ok(links),
+    }
+}
+
+/// Pins the links that [`attach`] gave.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn pin(links: Vec<FdLink>, pins: &Path) -> Result<()> {
+    for ((name, _), link) in WATCHES.iter().zip(links) {
+        let path = pins.join(name);
         link.pin(&path).with_context(|| format!("cannot pin the link at {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Removes what an earlier daemon pinned here.
+fn make_room(path: &Path) -> Result<()> {
+    match Pinned::at(path)? {
+        Pinned::Nothing => Ok(()),
+        Pinned::OtherLink => unpin(path).with_context(|| format!("cannot remove {}", path.display())),
+        other => bail!("{} is {other}, which fairlead did not pin: remove or rename it", path.display()),
+    }
 }
 
 /// The kernel's number of the network namespace of this thread.

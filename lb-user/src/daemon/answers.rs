@@ -53,7 +53,7 @@ impl Controller {
         let status = |interface: &config::Interface| {
             let attached = self.attached.get(&interface.name);
             let link = self.link(&interface.name);
-            let faults = self.tables.faults(link.map_or(0, |link| link.index));
+            let faults = link.map(|link| self.tables.faults(link.index)).unwrap_or_default();
             InterfaceStatus {
                 name: interface.name.clone(),
                 index: link.map_or(0, |link| link.index),
@@ -72,7 +72,8 @@ impl Controller {
                 },
                 redirect_refused: faults.refused,
                 redirect_lost: faults.lost,
-                redirect_error: in_words(faults.last_error),
+                redirect_refused_error: in_words(faults.refused_error),
+                redirect_lost_error: in_words(faults.lost_error),
             }
         };
         self.loaded.config.interfaces.iter().map(status).collect()

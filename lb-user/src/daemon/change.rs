@@ -140,7 +140,7 @@ impl Controller {
         self.prober.configure(Instant::now().into_std(), &self.loaded.config);
         self.keep_serving();
         self.resolve_backends().await;
-        if let Err(error) = self.reconcile(cause) {
+        if let Err(error) = self.reconcile(cause).and_then(|()| self.turn_all()) {
             let message = format!("the change can't be applied: {error:#}");
             self.take_back(&anew);
             self.undo(before, cause.clone()).await;
@@ -169,7 +169,9 @@ impl Controller {
         self.loaded = before;
         self.prober.configure(Instant::now().into_std(), &self.loaded.config);
         self.keep_serving();
-        self.turn_back();
+        if let Err(error) = self.turn_all() {
+            tracing::error!(error = %format!("{error:#}"), "an interface does not go back to its role");
+        }
         self.resolve_backends().await;
         self.reconcile_or_warn(&Cause::Undone(Box::new(cause)));
         self.forget_interfaces();

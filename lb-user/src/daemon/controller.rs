@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use aya::Ebpf;
+use aya::programs::links::FdLink;
 use bytes::Bytes;
 use lb_common::counters::Event;
 use lb_common::egress::EgressRow;
@@ -29,7 +30,7 @@ use crate::api::{ApiError, Command, Timestamp};
 use crate::bpf::dry_run::DryRun;
 use crate::bpf::link::Attached;
 use crate::bpf::pins::Pins;
-use crate::bpf::{Tables, program};
+use crate::bpf::{Tables, program, watch};
 use crate::cli::run::RunOptions;
 use crate::metrics::listener::MetricsListener;
 use crate::net::{Groups, Link, Network, Resolved};
@@ -60,6 +61,12 @@ pub(super) struct Controller {
     pub(super) group_errors: Vec<String>,
     /// Why redirected frames that do not leave are not counted.
     pub(super) watch_error: Option<String>,
+    /// Whether the programs that count them could be loaded: without, trying again is of no use.
+    pub(super) can_watch: bool,
+    /// Links to tracepoints during a trial.
+    pub(super) trial_watch: Vec<FdLink>,
+    /// Interfaces that frames can't be redirected to, and why.
+    pub(super) publish_errors: Vec<String>,
     /// Why the maps are not what they should be.
     pub(super) apply_error: Option<String>,
     /// How often that was so.
@@ -118,6 +125,11 @@ impl Controller {
                 ApiError::internal(format!("{error:#}"), "free space on the BPF file system")
             })?;
         }
+        if let Some(pins) = self.pins.as_ref().map(Pins::watch)
+            && let Err(error) = watch::pin(std::mem::take(&mut self.trial_watch), &pins)
+        {
+            self.watch_error = Some(format!("{error:#}"));
+        }
         self.trial = None;
         Ok(Done { message: "confirmed: the program stays attached".to_owned() })
     }
@@ -133,6 +145,7 @@ impl Controller {
         for (name, attached) in std::mem::take(&mut self.attached) {
             attached.detach().with_context(|| format!("cannot detach from {name}"))?;
         }
+        self.trial_watch.clear();
         // Adopted links are held open by the program object.
         for name in [program::BALANCER, program::PASS] {
             program::xdp(&mut self.ebpf, name)?.unload().context("cannot unload the program")?;
@@ -169,9 +182,13 @@ impl Controller {
         let failed = self.apply_error.is_some()
             || !self.attach_errors.is_empty()
             || !self.group_errors.is_empty()
+            || !self.publish_errors.is_empty()
             || self.network.unsure();
         if failed {
             self.network_changed().await;
+        }
+        if self.can_watch && self.watch_error.is_some() {
+            self.watch_redirection();
         }
     }
 

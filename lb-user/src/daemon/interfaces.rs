@@ -25,12 +25,12 @@ const fn program_of(role: Role) -> &'static str {
     }
 }
 
-/// Whether the mode in which an interface is attached is one that the configuration allows.
-fn fits(interface: &Interface, native: bool) -> Result<()> {
-    let (now, demanded) = match (interface.mode, native) {
+/// Whether what is attached to an interface is what the configuration allows, or can become it.
+fn fits(interface: &Interface, attached: &Attached) -> Result<()> {
+    let (now, demanded) = match (interface.mode, attached.native) {
         (AttachMode::Native, false) => ("generic", "native"),
         (AttachMode::Generic, true) => ("native", "generic"),
-        _ => return Ok(()),
+        _ => return attached.can_turn(program_of(interface.role)),
     };
     bail!(ApiError::conflict(
         format!(
@@ -79,9 +79,10 @@ impl Controller {
         self.links.iter().find(|link| link.name == name)
     }
 
-    /// Writes MAC and MTU of the configured interfaces for the program.
+    /// Writes MAC and MTU of the configured interfaces for the program. Failures are kept for `status` and tried again.
     pub(super) fn publish_interfaces(&mut self) {
-        let Self { loaded, links, tables, .. } = self;
+        let Self { loaded, links, tables, publish_errors, .. } = self;
+        let mut errors = Vec::new();
         let named =
             |link: &&Link| loaded.config.interfaces.iter().any(|interface| interface.name == link.name);
         for link in links.iter().filter(named) {
@@ -92,9 +93,13 @@ impl Controller {
                 mac_bits: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
             };
             if let Err(error) = tables.publish_interface(&row) {
-                tracing::warn!(interface = %link.name, error = %format!("{error:#}"), "cannot publish the interface");
+                errors.push(format!("interface {}: {error:#}", link.name));
             }
         }
+        for error in errors.iter().filter(|error| !publish_errors.contains(error)) {
+            tracing::warn!("{error}");
+        }
+        *publish_errors = errors;
     }
 
     /// Takes interfaces that are not configured any more, or are gone, away from the program.
@@ -120,20 +125,13 @@ impl Controller {
             })
             .map(|(name, _)| name.clone())
             .collect();
-        for name in gone {
-            if let Some(attached) = self.attached.remove(&name) {
-                tracing::info!(interface = %name, "detaching");
-                if let Err(error) = attached.detach() {
-                    tracing::warn!(interface = %name, error = %format!("{error:#}"), "cannot detach");
-                }
-            }
-        }
+        self.take_back(&gone);
         let missing: Vec<&Interface> =
             interfaces.iter().filter(|interface| !self.attached.contains_key(&interface.name)).collect();
         // What is attached by now, or not wanted any more, is no error.
         self.attach_errors.retain(|name, _| missing.iter().any(|interface| interface.name == *name));
         for interface in missing {
-            if let Err(error) = self.attach(interface) {
+            if let Err(error) = self.attach(interface).and_then(|()| self.turn(interface)) {
                 let error = format!("{error:#}");
                 let before = self.attach_errors.insert(interface.name.clone(), error.clone());
                 if before.as_ref() != Some(&error) {
@@ -143,20 +141,27 @@ impl Controller {
                 self.attach_errors.remove(&interface.name);
             }
         }
-        self.publish_interfaces();
         self.forget_interfaces();
     }
 
-    /// Has redirected frames counted that do not leave. Forwarding does not depend on it: a failure is kept for `status`.
+    /// Has redirected frames counted that do not leave. Forwarding does not depend on it: a failure is kept for `status` and
+    /// tried again, unless the kernel does not have what it needs.
     pub(super) fn watch_redirection(&mut self) {
         let Some(pins) = self.pins.as_ref().map(Pins::watch) else { return };
-        if self.watch_error.is_none() {
-            let watched = watch::attach(&mut self.ebpf, self.tables.devices_id(), &pins);
-            self.watch_error = watched.err().map(|error| format!("{error:#}"));
-        }
-        if let Some(error) = &self.watch_error {
+        // Like the program's, the links of a trial end with the process.
+        let pins = self.trial.is_none().then_some(pins);
+        let watched = watch::attach(&mut self.ebpf, self.tables.devices_id(), pins.as_deref());
+        let error = match watched {
+            Ok(links) => {
+                self.trial_watch = links;
+                None
+            }
+            Err(error) => Some(format!("{error:#}")),
+        };
+        if let Some(error) = error.as_ref().filter(|error| self.watch_error.as_ref() != Some(error)) {
             tracing::warn!(%error, "redirected frames that are lost are not counted");
         }
+        self.watch_error = error;
     }
 
     /// Detaches from interfaces that an earlier configuration named and this one does not.
@@ -182,7 +187,7 @@ impl Controller {
     }
 
     /// Attaches to all of these or, if one fails, to none that was not attached before. Gives the names of those that are
-    /// attached anew.
+    /// attached anew. What is attached already goes on running what it runs, until [`Self::turn_all`].
     ///
     /// # Errors
     /// If one is missing or occupied, attached in another mode than it demands, or the kernel refuses.
@@ -191,7 +196,7 @@ impl Controller {
         for interface in interfaces {
             let known = self.is_pinned(&interface.name);
             let done = match self.attached.get(&interface.name) {
-                Some(attached) => fits(interface, attached.native).and_then(|()| self.turn(interface)),
+                Some(attached) => fits(interface, attached),
                 None => self.attach(interface),
             };
             match done {
@@ -212,26 +217,23 @@ impl Controller {
         self.attached.contains_key(name) || self.link(name).and_then(pin).unwrap_or(false)
     }
 
-    /// Detaches from these interfaces again, and has the others run what the configuration in force says.
+    /// Detaches from these interfaces.
     pub(super) fn take_back(&mut self, names: &[String]) {
         for name in names {
-            if let Some(attached) = self.attached.remove(name)
-                && let Err(error) = attached.detach()
-            {
+            let Some(attached) = self.attached.remove(name) else { continue };
+            tracing::info!(interface = %name, "detaching");
+            if let Err(error) = attached.detach() {
                 tracing::warn!(interface = %name, error = %format!("{error:#}"), "cannot detach");
             }
         }
-        self.turn_back();
     }
 
-    /// Has all attached interfaces run the program of their configured role.
-    pub(super) fn turn_back(&mut self) {
-        for interface in self.loaded.config.interfaces.clone() {
-            if let Err(error) = self.turn(&interface) {
-                let error = format!("{error:#}");
-                tracing::warn!(interface = %interface.name, %error, "cannot go back to its role");
-            }
-        }
+    /// Has all attached interfaces run the program of their configured role, this daemon's.
+    ///
+    /// # Errors
+    /// The first that the kernel refuses.
+    pub(super) fn turn_all(&mut self) -> Result<()> {
+        self.loaded.config.interfaces.clone().iter().try_for_each(|interface| self.turn(interface))
     }
 
     /// Has an attached interface run the program of its role.
@@ -239,17 +241,16 @@ impl Controller {
     /// # Errors
     /// If the kernel refuses.
     fn turn(&mut self, interface: &Interface) -> Result<()> {
-        match self.attached.get_mut(&interface.name) {
-            Some(attached) if attached.program != program_of(interface.role) => {
-                attached.turn(&mut self.ebpf, program_of(interface.role))?;
-                tracing::info!(interface = %interface.name, role = interface.role.word(), "changed the role");
-                Ok(())
-            }
-            _ => Ok(()),
+        let Some(attached) = self.attached.get_mut(&interface.name) else { return Ok(()) };
+        let (before, wanted) = (attached.program, program_of(interface.role));
+        attached.turn(&mut self.ebpf, wanted)?;
+        if before.is_some_and(|before| before != wanted) {
+            tracing::info!(interface = %interface.name, role = interface.role.word(), "changed the role");
         }
+        Ok(())
     }
 
-    /// Attaches to one interface.
+    /// Attaches to one interface, or takes it over as it is.
     ///
     /// # Errors
     /// If it is missing or occupied, or the kernel refuses.

@@ -85,9 +85,13 @@ impl Controller {
                 &["native", "generic", "none"],
                 mode,
             );
-            for (kind, frames) in [("refused", interface.redirect_refused), ("lost", interface.redirect_lost)]
-            {
-                out.count(Family::RedirectFaults, &[name.clone(), label(kind)], frames);
+            // Its figures are kept by its index: they are not zero while it is away.
+            if interface.index != 0 {
+                for (kind, frames) in
+                    [("refused", interface.redirect_refused), ("lost", interface.redirect_lost)]
+                {
+                    out.count(Family::RedirectFaults, &[name.clone(), label(kind)], frames);
+                }
             }
             out.flag(Family::InterfaceUp, &[name], self.link(&interface.name).is_some_and(|link| link.up));
         }

@@ -142,7 +142,10 @@ async fn bring_up(
         groups,
         group_errors: Vec::new(),
         apply_error: None,
+        can_watch: watched.is_ok(),
         watch_error: watched.err().map(|error| format!("{error:#}")),
+        trial_watch: Vec::new(),
+        publish_errors: Vec::new(),
         map_failures: 0,
         reload_ok: true,
         totals,
@@ -191,9 +194,14 @@ impl Controller {
                 return Err(error.context("cannot fill the maps"));
             }
         }
+        self.turn_all()?;
         self.detach_unnamed()?;
         self.forget_interfaces();
-        self.watch_redirection();
+        if self.can_watch {
+            self.watch_redirection();
+        } else if let Some(error) = &self.watch_error {
+            tracing::warn!(%error, "redirected frames that are lost are not counted");
+        }
         self.join_groups();
         self.links = self.network.links().await.context("cannot read the interfaces")?;
         for warning in &self.loaded.warnings {

@@ -38,7 +38,7 @@ impl Controller {
     fn traced_interface(&self, wanted: Option<&str>) -> Result<(String, u32), ApiError> {
         let configured = self.loaded.config.interfaces.iter().map(|interface| interface.name.as_str());
         let steers = |name: &&str| {
-            self.attached.get(*name).is_some_and(|attached| attached.program == program::BALANCER)
+            self.attached.get(*name).is_some_and(|attached| attached.program == Some(program::BALANCER))
         };
         let attached: Vec<&str> = configured.filter(steers).collect();
         let name = match wanted {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use lb_common::reason::DropReason;
 use lb_core::alarm::Growth;
+use lb_core::config::Role;
 
 use super::controller::Controller;
 use crate::api::types::{AttachedMode, FlowTableStatus, InterfaceStatus, Service};
@@ -21,6 +22,8 @@ impl Controller {
         let mut warnings: Vec<String> = self.loaded.warnings.iter().map(ToString::to_string).collect();
         warnings.extend(self.apply_error.iter().map(|error| format!("the maps are not up to date: {error}")));
         warnings.extend(self.group_errors.iter().cloned());
+        warnings.extend(self.publish_errors.iter().cloned());
+        warnings.extend(interfaces.iter().filter_map(|interface| self.of_redirection(interface, interfaces)));
         // Without a second interface nothing is redirected.
         warnings.extend(self.watch_error.iter().filter(|_| interfaces.len() > 1).map(|error| {
             format!("frames that are lost on their way to another interface are not counted: {error}")
@@ -54,6 +57,22 @@ impl Controller {
             );
         }
         warnings
+    }
+
+    /// An interface that leads to backends, and that frames in native mode may not be redirected to.
+    fn of_redirection(&self, interface: &InterfaceStatus, all: &[InterfaceStatus]) -> Option<String> {
+        let native = |other: &&InterfaceStatus| {
+            other.name != interface.name && other.role == Role::Steer && other.mode == AttachedMode::Native
+        };
+        let from = all.iter().find(native).filter(|_| interface.mode == AttachedMode::Generic)?;
+        let leads = self.resolved.values().any(|hop| hop.ifindex == interface.index);
+        leads.then(|| {
+            format!(
+                "frames from {} to backends behind {} are refused unless its driver can send redirected frames; if \
+                 redirect_refused grows, set mode = \"generic\" on {0}",
+                from.name, interface.name
+            )
+        })
     }
 
     fn of_backend(&self, backend: IpAddr) -> Vec<String> {
@@ -92,13 +111,16 @@ fn of_interface(interface: &InterfaceStatus) -> Option<String> {
 
 /// Redirected frames that did not leave by an interface, if there are any.
 fn faults_of_interface(interface: &InterfaceStatus) -> Option<String> {
-    let InterfaceStatus { name, redirect_refused, redirect_lost, redirect_error, .. } = interface;
-    let why = redirect_error.as_ref().map_or_else(String::new, |error| format!(", last: {error}"));
-    (redirect_refused + redirect_lost > 0).then(|| {
-        format!(
-            "{name} {redirect_refused} refused by the kernel, {redirect_lost} not taken by the driver{why}"
-        )
-    })
+    let faults = [
+        (interface.redirect_refused, "refused by the kernel", &interface.redirect_refused_error),
+        (interface.redirect_lost, "not taken by the driver", &interface.redirect_lost_error),
+    ];
+    let told = faults.iter().filter(|(frames, ..)| *frames > 0).map(|(frames, how, why)| {
+        let why = why.as_ref().map_or_else(String::new, |why| format!(" (last: {why})"));
+        format!("{frames} {how}{why}")
+    });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| format!("{} {}", interface.name, told.join(", ")))
 }
 
 fn of_service(service: &Service) -> Option<String> {

@@ -32,7 +32,8 @@ pub(crate) fn status() -> Status {
             note: Some("the driver refused".to_owned()),
             redirect_refused: 3,
             redirect_lost: 4,
-            redirect_error: Some("Network is down".to_owned()),
+            redirect_refused_error: Some("Network is down".to_owned()),
+            redirect_lost_error: None,
         }],
         services: ServicesSummary { services: 1, backends: 2, up: 1, down: 1, ..ServicesSummary::default() },
         limits: LimitsStatus {

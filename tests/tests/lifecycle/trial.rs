@@ -18,6 +18,11 @@ fn trial(time: &str) -> Result<Stage> {
     Ok(stage)
 }
 
+/// Links to tracepoints that outlive the daemon.
+fn watched(stage: &Stage) -> Result<usize> {
+    Ok(fs::read_dir(stage.daemon.pins().join("main/watch"))?.count())
+}
+
 #[test]
 fn trial_that_nobody_confirms_leaves_nothing() -> Result<()> {
     let mut stage = trial("3s")?;
@@ -32,7 +37,9 @@ fn trial_that_nobody_confirms_leaves_nothing() -> Result<()> {
 fn confirmed_trial_stays_even_without_its_daemon() -> Result<()> {
     let mut stage = trial("1h")?;
     stage.forwards()?;
+    assert_eq!(watched(&stage)?, 0, "pinned before it is confirmed");
     check_cli(&stage.daemon, "confirm", 0, &[])?;
+    assert_eq!(watched(&stage)?, 2);
     assert_eq!(stage.daemon.get("/v1/status")?["confirm_deadline"], Value::Null);
     check_cli(&stage.daemon, "confirm", 5, &["no trial", "--try"])?;
     stage.daemon.kill();
@@ -47,6 +54,7 @@ fn killed_trial_takes_the_program_with_it() -> Result<()> {
     stage.daemon.kill();
     wait_until("the program is gone", PATIENCE, || Ok(stage.xdp()?.is_none()))?;
     assert_eq!(fs::read_dir(stage.daemon.pins().join("main/links"))?.count(), 0);
+    assert_eq!(watched(&stage)?, 0, "programs stay on tracepoints");
     // The next attempt is a trial again, or not.
     stage.daemon.start()?;
     ensure!(stage.daemon.get("/v1/status")?["confirm_deadline"].is_string(), "status names no deadline");

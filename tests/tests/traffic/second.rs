@@ -73,6 +73,7 @@ fn backends_behind_another_interface_are_reached_in_every_mode() -> Result<()> {
             ensure!(decap_counter(decap, "decapsulated")? > 100, "little came through the tunnel");
         }
         // Nothing got lost, and nobody says so.
+        // In generic mode the kernel tells of refusals only.
         let interface = egress(&balancer)?;
         ensure!(
             (&interface["redirect_refused"], &interface["redirect_lost"]) == (&0.into(), &0.into()),
@@ -157,10 +158,14 @@ fn frames_that_do_not_leave_are_counted_by_interface_and_reason() -> Result<()> 
     let service = Service::new("echo", vip(false, 0), ECHO).key("protocol", "udp").by_second(&lab.backends);
     let mut balancer = Fairlead::launch(&lab, &lab.balancers[0], &(EGRESS.to_owned() + &config(&[service])))?;
     assert_eq!(ask_all(&asking(&lab, vip(false, 0), 1)?, "who")?, ["backend1"]);
-    let faults = |balancer: &Fairlead| -> Result<(u64, u64, Value)> {
+    let faults = |balancer: &Fairlead| -> Result<(u64, u64, [Value; 2])> {
         let interface = egress(balancer)?;
         let number = |name: &str| interface[name].as_u64().with_context(|| format!("{name} in {interface}"));
-        Ok((number("redirect_refused")?, number("redirect_lost")?, interface["redirect_error"].clone()))
+        Ok((
+            number("redirect_refused")?,
+            number("redirect_lost")?,
+            ["refused", "lost"].map(|kind| interface[format!("redirect_{kind}_error")].clone()),
+        ))
     };
 
     // The driver of a veth takes nothing that is larger than its far end does.
@@ -187,8 +192,7 @@ fn frames_that_do_not_leave_are_counted_by_interface_and_reason() -> Result<()> 
         .ns
         .ip(&format!("link set eth1 up\naddr replace {}/64 dev eth1 nodad", lab.balancers[0].second().1))?;
     balancer.start()?;
-    let (refused, lost, error) = faults(&balancer)?;
-    assert_eq!((refused, lost, &error), (5, 7, &"Network is down".into()));
+    assert_eq!(faults(&balancer)?, (5, 7, ["Network is down".into(), Value::Null]));
     assert_eq!(counter(&balancer, "redirect_refused")?, 5);
     wait_until("the backend answers again", SOON, || {
         Ok(ask_all(&asking(&lab, vip(false, 0), 1)?, "who").is_ok())
@@ -198,6 +202,10 @@ fn frames_that_do_not_leave_are_counted_by_interface_and_reason() -> Result<()> 
     let other = Lab::builder().backends(1).second_segment(1500).build()?;
     let _decap = Decap::attach_second(&other, &other.backends[0])?;
     let service = Service::new("echo", vip(false, 0), ECHO).key("protocol", "udp").by_second(&other.backends);
+    let index = |lab: &Lab| {
+        Ok::<_, anyhow::Error>(ip_json(&lab.balancers[0].ns, "link show eth1")?[0]["ifindex"].clone())
+    };
+    assert_eq!(index(&lab)?, index(&other)?, "only the namespace tells them apart");
     let neighbour =
         Fairlead::launch(&other, &other.balancers[0], &(EGRESS.to_owned() + &config(&[service])))?;
     other.bridge.ip(&format!("link set {} mtu 1000", other.balancers[0].second_port()))?;
@@ -262,6 +270,57 @@ fn the_role_of_an_interface_changes_by_reload_and_restart_without_a_broken_conne
         none_broke(&lines).with_context(|| format!("to {role}, by reload: {by_reload}"))?;
     }
     Ok(())
+}
+
+#[test]
+fn native_frames_to_a_driver_that_takes_none_are_refused_counted_and_warned_of() -> Result<()> {
+    let lab = Lab::builder().backends(1).second_segment(1500).build()?;
+    let (_decap, _echoes) = (Decap::attach_second(&lab, &lab.backends[0])?, echoes(&lab)?);
+    // Without a program at the far end this veth cannot send redirected frames.
+    let port = lab.balancers[0].second_port();
+    lab.bridge.ip(&format!("link set dev {port} xdp off"))?;
+    let generic = EGRESS.replace("\n\n", "\nmode = \"generic\"\n\n");
+    let services =
+        || [Service::new("echo", vip(false, 0), ECHO).key("protocol", "udp").by_second(&lab.backends)];
+    let balancer = Fairlead::launch(&lab, &lab.balancers[0], &(generic.clone() + &config(&services())))?;
+    into_the_void(&lab, 100, 4)?;
+    balancer.until("status warns of both", "/v1/status", SOON, |status| {
+        let warnings = status["warnings"].to_string();
+        warnings.contains("4 refused by the kernel (last: Operation not supported")
+            && warnings.contains("set mode = \\\"generic\\\" on eth0")
+    })?;
+    // The remedy works.
+    balancer.ok(&["stop", "--detach"])?;
+    drop(balancer);
+    let text = generic + &config_in("generic", &services());
+    let _balancer = Fairlead::launch(&lab, &lab.balancers[0], &text)?;
+    assert_eq!(ask_all(&asking(&lab, vip(false, 0), 1)?, "who")?, ["backend1"]);
+    Ok(())
+}
+
+#[test]
+fn a_takeover_that_is_refused_leaves_every_program_where_it_was() -> Result<()> {
+    let lab = Lab::builder().backends(1).second_segment(1500).build()?;
+    let (_decap, _liners) = (Decap::attach_second(&lab, &lab.backends[0])?, liners(&lab)?);
+    lab.balancers[0].ns.ip("link add uplink type veth peer name far\nlink set uplink up\nlink set far up")?;
+    attach_pass(&lab.balancers[0].ns, "uplink", &lab.pin_folder("foreign")?)?;
+    let rest = config(&[Service::new("lines", vip(false, 0), LINES).by_second(&lab.backends)]);
+    let lines = LineClient::start(&lab.client.ns);
+    let mut balancer = Fairlead::launch(&lab, &lab.balancers[0], &(EGRESS.to_owned() + &rest))?;
+    connect(&lab, &lines)?;
+    balancer.kill();
+    // The one that steers is to lead to backends only, and then another cannot be had.
+    let roles = rest.replacen("name = \"eth0\"", "name = \"eth0\"\nrole = \"egress\"", 1);
+    let wrong = EGRESS.replace("egress", "steer") + &roles + "\n[[interface]]\nname = \"uplink\"\n";
+    balancer.write_config(&wrong)?;
+    let (code, said) = balancer.refused()?;
+    ensure!(code == 5 && said.contains("uplink") && said.contains("not ours"), "{code}: {said}");
+    connect(&lab, &lines)?;
+    none_broke(&lines)?;
+    balancer.write_config(&(EGRESS.to_owned() + &rest))?;
+    balancer.start()?;
+    connect(&lab, &lines)?;
+    none_broke(&lines)
 }
 
 #[test]

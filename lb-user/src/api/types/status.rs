@@ -104,9 +104,12 @@ pub struct InterfaceStatus {
     /// Frames redirected to it that its driver did not take, since the maps were made.
     #[serde(default)]
     pub redirect_lost: u64,
-    /// Why the last of these did not leave, in the kernel's words.
+    /// Why the last one was refused, in the kernel's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub redirect_error: Option<String>,
+    pub redirect_refused_error: Option<String>,
+    /// Why the driver did not take the last one, if it said more than that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect_lost_error: Option<String>,
 }
 
 const fn steer() -> Role {
