@@ -27,11 +27,12 @@ pub const MAX_SWITCHES: usize = 64;
 /// earlier tables of 1,048,573 entries, or all 64 of the smaller ones.
 pub const MAX_STEPS: u64 = 1 << 28;
 
-/// Switches of all services together: a reload may change every service, and there may be 65,535.
+/// Switches of all services together: a reload may change every service, and there may be 65,535. What counts is what
+/// can be forgotten, which is all but the last switch of each service: that has the present table.
 pub const MAX_SWITCHES_IN_ALL: usize = 8_192;
 
-/// Backends in the pools of all switches together, 24 bytes each. The present pools are as large as the configuration
-/// and count too, but are never forgotten.
+/// Backends in the pools of all switches that count for [`MAX_SWITCHES_IN_ALL`], 24 bytes each. The present pools are as
+/// large as the configuration, which has 65,535 backends at most.
 pub const MAX_MEMBERS_IN_ALL: usize = 262_144;
 
 /// Addresses that a cause names; it says how many more there are.
@@ -211,27 +212,41 @@ impl History {
         })
     }
 
-    /// Forgets the oldest switches of all services, as long as there are too many.
+    /// Forgets the oldest switches of all services, as long as there are too many. Looks at every switch once: a backend
+    /// that thousands of services share changes all their tables at the same time.
     fn keep_to_limits(&mut self) {
-        let all = || self.services.values().flat_map(|past| &past.switches);
-        let (mut switches, mut members) =
-            (all().count(), all().map(|switch| switch.table.pool.len()).sum::<usize>());
-        while switches > MAX_SWITCHES_IN_ALL || members > MAX_MEMBERS_IN_ALL {
-            let old = self.services.values_mut().filter(|past| past.switches.len() > 1);
-            let oldest = old.min_by_key(|past| past.switches.front().map(|switch| switch.at));
-            let Some(gone) = oldest.and_then(Past::forget_oldest) else { return };
-            switches -= 1;
-            members -= gone.table.pool.len();
+        let earlier =
+            || self.services.iter().flat_map(|(key, past)| past.earlier().map(move |switch| (key, switch)));
+        let members = |switch: &Switch| switch.table.pool.len();
+        let mut left = (earlier().count(), earlier().map(|(_, switch)| members(switch)).sum::<usize>());
+        let too_many = |(switches, members)| switches > MAX_SWITCHES_IN_ALL || members > MAX_MEMBERS_IN_ALL;
+        if !too_many(left) {
+            return;
+        }
+        let mut oldest: Vec<(SystemTime, ServiceKey)> =
+            earlier().map(|(key, switch)| (switch.at, *key)).collect();
+        oldest.sort_unstable();
+        for (_, key) in oldest {
+            // A clock that was set back changes the order among services, but each gives its oldest ones first.
+            if let Some(gone) = self.services.get_mut(&key).and_then(Past::forget_oldest) {
+                left = (left.0 - 1, left.1 - members(&gone));
+            }
+            if !too_many(left) {
+                return;
+            }
         }
     }
 }
 
 impl Past {
+    /// All switches but the last, which has the present table; the oldest first.
+    fn earlier(&self) -> impl DoubleEndedIterator<Item = &Switch> {
+        self.switches.range(..self.switches.len().saturating_sub(1))
+    }
+
     fn keep_to_limits(&mut self) {
-        let steps = |past: &Self| {
-            let earlier = past.switches.iter().rev().skip(1);
-            earlier.map(|switch| switch.table.steps()).fold(0, u64::saturating_add)
-        };
+        let steps =
+            |past: &Self| past.earlier().map(|switch| switch.table.steps()).fold(0, u64::saturating_add);
         while self.switches.len() > MAX_SWITCHES || steps(self) > MAX_STEPS {
             self.forget_oldest();
         }
