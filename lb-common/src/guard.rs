@@ -31,9 +31,9 @@ pub const fn tick_of_window(window: u32) -> u16 {
     (window >> (TICK_SHIFT - WINDOW_SHIFT)) as u16 & (TICKS - 1)
 }
 
-/// When a CPU looked at the clock last, in jiffies (upper half, without those above 2^32), and the window that it saw. The
-/// jiffies come again after 49 days or more: only a CPU that saw no packet for exactly as long takes the old window for the
-/// present one, for a jiffy.
+/// When a CPU looked at the clock last, in jiffies (upper half, without those above 2^32), and the window that it saw.
+/// The jiffies come again after 49 days or more: only a CPU that saw no packet for exactly as long, or none since the map
+/// was made, five minutes after boot (when the jiffies pass 0), takes the old window for the present one, for a jiffy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct ClockWord(pub u64);
 

@@ -21,7 +21,7 @@ enum Fault {
 const ERROR_WORD: usize = 2;
 
 /// `xdp_redirect_err` (dev, prog, tgt, err, map_type, map_id, index): a frame that was not handed to a driver. In this
-/// form since Linux 5.6.
+/// form since Linux 5.13.
 #[inline(always)]
 pub fn refused(context: &RawTracePointContext) {
     let Some(watch) = watch() else { return };
