@@ -49,8 +49,8 @@ pub struct Service {
     pub word: ServiceWord,
 }
 
-/// A picked slot in one word, as a BPF function may return it: slot (16 bits), whether it counts as a new flow (1), 20 bits of
-/// the hash for flow labels. Slot 0: none, and the reason why in the upper half.
+/// A picked slot in one word, as a BPF function may return it: slot (16 bits), whether it counts as a new flow (1), 20
+/// bits of the hash for flow labels. Slot 0: none, and the reason why in the upper half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pick(pub u64);
 
@@ -87,8 +87,8 @@ impl Pick {
         }
     }
 
-    /// Whether this packet counts as a new flow: its flow was stored, or picked anew in its entry, or opened again in the
-    /// entry of a connection that closed. Of flows that are not stored nothing is known but that a SYN opens one.
+    /// Whether this packet counts as a new flow: its flow was stored, or picked anew in its entry, or opened again in
+    /// the entry of a connection that closed. Of flows that are not stored nothing is known but that a SYN opens one.
     #[inline(always)]
     #[must_use]
     pub const fn is_new_flow(self) -> bool {

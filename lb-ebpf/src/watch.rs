@@ -30,8 +30,8 @@ pub fn refused(context: &RawTracePointContext) {
     }
 }
 
-/// `xdp_devmap_xmit` (from_dev, to_dev, sent, drops, err): what a driver made of up to sixteen frames. In this form since
-/// Linux 5.6.
+/// `xdp_devmap_xmit` (from_dev, to_dev, sent, drops, err): what a driver made of up to sixteen frames. In this form
+/// since Linux 5.6.
 #[inline(always)]
 pub fn transmitted(context: &RawTracePointContext) {
     let drops: i32 = context.arg(3);

@@ -11,7 +11,8 @@ use crate::config::{AdminState, Limits, Mode, Protocol};
 use crate::health::Verdict;
 use crate::plan::{Desired, DesiredBackend, DesiredService, diff};
 
-/// One table: its class, the source of outer headers (another one takes other slots), last octet and weight of backends.
+/// One table: its class, the source of outer headers (another one takes other slots), last octet and weight of
+/// backends.
 #[derive(Clone, Copy, Debug)]
 struct Step<'s>(TableClass, u8, &'s [(u8, u32)]);
 

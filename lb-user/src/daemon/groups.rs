@@ -38,8 +38,8 @@ pub(super) fn of_earlier(
 }
 
 impl Controller {
-    /// Listens for neighbours that ask for the configured IPv6 VIPs, on all attached interfaces that packets for them arrive on. Failures are kept for
-    /// `status` and tried again.
+    /// Listens for neighbours that ask for the configured IPv6 VIPs, on all attached interfaces that packets for them
+    /// arrive on. Failures are kept for `status` and tried again.
     pub(super) fn join_groups(&mut self) {
         let vips = self.loaded.config.services.iter().map(|service| service.vip);
         let steering = self.attached.values().filter(|attached| attached.program == program::BALANCER);
