@@ -171,8 +171,8 @@ impl RowSpec {
     /// Builds the row with a word that says [`SlotState::Free`].
     ///
     /// The template is an outer header without length and checksum: RFC 2003 with DF set and identification 0 (an
-    /// atomic datagram by RFC 6864), or RFC 2473; its protocol octet says what is inside. In `l2` rows it only remembers
-    /// the address for user space.
+    /// atomic datagram by RFC 6864), or RFC 2473; its protocol octet says what is inside. In `l2` rows it only
+    /// remembers the address for user space.
     #[must_use]
     pub fn row(&self) -> BackendRow {
         let encapsulation = self.encapsulation();

@@ -8,7 +8,8 @@ pub const TICK_SHIFT: u32 = 33;
 /// Ticks wrap here.
 pub const TICKS: u16 = 1 << 11;
 
-/// Ticks that an entry may be ahead of a reader, who is late by one at most: the rest of the circle, 4 h 16 min, are ages.
+/// Ticks that an entry may be ahead of a reader, who is late by one at most: the rest of the circle, 4 h 16 min, are
+/// ages.
 pub const TICKS_AHEAD: u16 = TICKS / 8;
 
 /// The tick of a moment of CLOCK_MONOTONIC in nanoseconds.
@@ -175,9 +176,10 @@ mod tests {
         #[test]
         fn an_entry_gives_back_what_was_packed(fingerprint: u32, slot: u16, tick in 0..TICKS, state in 0u8..32) {
             let entry = FlowEntry::new(fingerprint, slot, tick, state);
-            prop_assert_eq!((entry.fingerprint(), entry.slot(), entry.tick(), entry.state()), (fingerprint, slot, tick, state));
+            let parts = |entry: FlowEntry| (entry.fingerprint(), entry.slot(), entry.tick(), entry.state());
+            prop_assert_eq!(parts(entry), (fingerprint, slot, tick, state));
             let later = entry.with_tick(tick ^ 5).with_state(state ^ 3);
-            prop_assert_eq!((later.fingerprint(), later.slot(), later.tick(), later.state()), (fingerprint, slot, tick ^ 5, state ^ 3));
+            prop_assert_eq!(parts(later), (fingerprint, slot, tick ^ 5, state ^ 3));
         }
     }
 

@@ -48,7 +48,8 @@ pub trait PacketView {
         walk_extensions(self, offset, protocol)
     }
 
-    /// Looks at a neighbour solicitation: [`is_valid_solicitation`], which the BPF program calls as a function of its own, too.
+    /// Looks at a neighbour solicitation: [`is_valid_solicitation`], which the BPF program calls as a function of its
+    /// own, too.
     #[inline(always)]
     fn solicits(&self, network: usize, bytes: usize) -> bool
     where

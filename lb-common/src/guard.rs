@@ -1,5 +1,5 @@
-//! The flood guard's arithmetic: how many new flows a CPU has seen in the present window, as one word; and the row of the
-//! GUARD map, which a CPU has for this, for its clock and for what else a new flow needs.
+//! The flood guard's arithmetic: how many new flows a CPU has seen in the present window, as one word; and the row of
+//! the GUARD map, which a CPU has for this, for its clock and for what else a new flow needs.
 
 use crate::flow::{TICK_SHIFT, TICKS};
 
@@ -9,8 +9,8 @@ pub const GUARD_WORDS: usize = 8;
 pub const COUNT_WORD: usize = 0;
 /// The word of a CPU's row that is its [`ClockWord`].
 pub const CLOCK_WORD: usize = 1;
-/// The word of a CPU's row that is [`IdleTicks`](crate::idle::IdleTicks): the longest idle times of all services, the same
-/// in all rows, written by user space.
+/// The word of a CPU's row that is [`IdleTicks`](crate::idle::IdleTicks): the longest idle times of all services, the
+/// same in all rows, written by user space.
 pub const IDLE_WORD: usize = 2;
 
 /// Nanoseconds of a window as a power of two: 2^24 ns, 16.8 ms. A few ticks of the coarse clock, and short enough for a
@@ -31,9 +31,10 @@ pub const fn tick_of_window(window: u32) -> u16 {
     (window >> (TICK_SHIFT - WINDOW_SHIFT)) as u16 & (TICKS - 1)
 }
 
-/// When a CPU looked at the clock last, in jiffies (upper half, without those above 2^32), and the window that it saw. The
-/// jiffies come again after 49 days or more: only a CPU that saw no packet for exactly as long takes the old window for the
-/// present one, for a jiffy.
+/// When a CPU looked at the clock last, in jiffies (upper half, without those above 2^32), and the window that it saw.
+/// The jiffies come again after 49 days or more: only a CPU that saw no packet for exactly as long, or none since the
+/// map was made, five minutes after boot (when the jiffies pass 0), takes the old window for the present one, for a
+/// jiffy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct ClockWord(pub u64);
 

@@ -34,8 +34,8 @@ fn expand(seed: u64) -> [u64; WORDS + 1] {
     core::array::from_fn(|_| numbers.draw())
 }
 
-/// The numbers that follow from a seed: splitmix64 (Steele, Lea, Flood 2014). Keys are expanded by it, and tests draw their
-/// chances from it; it keeps no secret.
+/// The numbers that follow from a seed: splitmix64 (Steele, Lea, Flood 2014). Keys are expanded by it, and tests draw
+/// their chances from it; it keeps no secret.
 #[derive(Clone, Copy, Debug)]
 pub struct SplitMix64(pub u64);
 

@@ -72,6 +72,7 @@ impl IdleTicks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::{TICKS, TICKS_AHEAD};
 
     const LIMITS: IdleTicks = IdleTicks::new(100, 3, 7, 8);
 
@@ -97,8 +98,13 @@ mod tests {
 
     #[test]
     fn where_nothing_is_known_nothing_is_over() {
+        const OLDEST: u16 = TICKS - TICKS_AHEAD - 1;
+        assert_eq!((age(OLDEST, 0), age(OLDEST + 1, 0)), (OLDEST, 0), "the highest age that there is");
         for state in 0..32 {
-            assert!(!IdleTicks::default().is_over(FlowEntry::new(1, 1, 0, state), 1_023), "state {state:#b}");
+            for now in [1_023, 1_024, OLDEST] {
+                let entry = FlowEntry::new(1, 1, 0, state);
+                assert!(!IdleTicks::default().is_over(entry, now), "state {state:#b}, age {now}");
+            }
         }
     }
 

@@ -31,8 +31,8 @@ pub const TABLE_ENTRIES_PER_VALUE: usize = 32;
 /// prefix names a whole segment of them.
 pub const MAX_DECAP_PREFIXES: u32 = 256;
 
-/// VIPs of a decapsulator, for each family: twice as many as a balancer has services by default, since the map takes memory
-/// for all of them at once.
+/// VIPs of a decapsulator, for each family: twice as many as a balancer has services by default, since the map takes
+/// memory for all of them at once.
 pub const MAX_DECAP_VIPS: u32 = 1_024;
 
 /// Bytes of the offending packet quoted in a "too big" answer: its IP header with options and at least its ports.

@@ -70,8 +70,8 @@ pub fn populate(class: TableClass, turns: &mut [Turn], table: &mut [u16]) -> boo
     fill(class, turns, table, None)
 }
 
-/// What [`populate`] writes at `index`; 0 if no candidate has a weight. `table` is as for that, and holds nothing of use
-/// afterwards.
+/// What [`populate`] writes at `index`; 0 if no candidate has a weight. `table` is as for that, and holds nothing of
+/// use afterwards.
 ///
 /// It stops as soon as the place is taken, which it mostly is early: the expected cost is M steps.
 pub fn choice(class: TableClass, turns: &mut [Turn], table: &mut [u16], index: u32) -> u16 {

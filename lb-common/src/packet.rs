@@ -166,8 +166,8 @@ pub const fn is_answerable4(octet: u8) -> bool {
     octet != 0 && octet != 127 && octet < 224
 }
 
-/// Whether a frame may come from this MAC, first octet lowest, and be answered on an interface with the MAC `own`: zero is
-/// nobody's, a group is no source (IEEE 802.3 section 3.2.3), and from ourselves it only comes in a loop.
+/// Whether a frame may come from this MAC, first octet lowest, and be answered on an interface with the MAC `own`: zero
+/// is nobody's, a group is no source (IEEE 802.3 section 3.2.3), and from ourselves it only comes in a loop.
 #[inline(always)]
 #[must_use]
 pub const fn is_answerable_mac(mac: u64, own: u64) -> bool {

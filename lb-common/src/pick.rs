@@ -49,8 +49,8 @@ pub struct Service {
     pub word: ServiceWord,
 }
 
-/// A picked slot in one word, as a BPF function may return it: slot (16 bits), whether it counts as a new flow (1), 20 bits of
-/// the hash for flow labels. Slot 0: none, and the reason why in the upper half.
+/// A picked slot in one word, as a BPF function may return it: slot (16 bits), whether it counts as a new flow (1), 20
+/// bits of the hash for flow labels. Slot 0: none, and the reason why in the upper half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pick(pub u64);
 
@@ -87,8 +87,8 @@ impl Pick {
         }
     }
 
-    /// Whether this packet counts as a new flow: its flow was stored, or picked anew in its entry. Of flows that are not
-    /// stored nothing is known but that a SYN opens one.
+    /// Whether this packet counts as a new flow: its flow was stored, or picked anew in its entry, or opened again in
+    /// the entry of a connection that closed. Of flows that are not stored nothing is known but that a SYN opens one.
     #[inline(always)]
     #[must_use]
     pub const fn is_new_flow(self) -> bool {
@@ -129,7 +129,7 @@ pub fn pick<W: Steering>(world: &W, tuple: &Tuple, signals: Signals, service: Se
         };
         if keeps {
             refresh(world, Place { way, ..place }, entry, signals);
-            return Pick::new(entry.slot(), hash);
+            return Pick::new(entry.slot(), hash).counting(is_used_again(entry, signals));
         }
         repick = true;
     }
@@ -191,16 +191,19 @@ fn find<W: Steering>(world: &W, bucket: W::Bucket, fingerprint: u32) -> Option<(
     None
 }
 
+/// Whether the tuple is used again after the connection closed: a new flow at the same backend.
+#[inline(always)]
+const fn is_used_again(entry: FlowEntry, signals: Signals) -> bool {
+    signals.has(Signals::OPENS) && entry.is(FlowEntry::CLOSING)
+}
+
 /// Brings a live entry up to date; writes only if something changed, which for most packets is nothing.
 #[inline(always)]
 fn refresh<W: Steering>(world: &W, place: Place<W::Bucket>, entry: FlowEntry, signals: Signals) {
     let mut state = entry.state();
-    if signals.has(Signals::OPENS) {
-        // The tuple is used again after the connection closed: a new flow at the same backend.
-        if entry.is(FlowEntry::CLOSING) {
-            state &= !(FlowEntry::CLOSING | FlowEntry::CONFIRMED);
-        }
-    } else {
+    if is_used_again(entry, signals) {
+        state &= !(FlowEntry::CLOSING | FlowEntry::CONFIRMED);
+    } else if !signals.has(Signals::OPENS) {
         state |= FlowEntry::CONFIRMED;
         if signals.has(Signals::CLOSES) {
             state |= FlowEntry::CLOSING;

@@ -43,8 +43,8 @@ impl LoadAlarm {
     }
 }
 
-/// Something happens that should not, as a counter tells that only grows: new flows come faster than they may be stored,
-/// redirected frames are lost. Entered with the first time, left after [`CALM`] without another.
+/// Something happens that should not, as a counter tells that only grows: new flows come faster than they may be
+/// stored, redirected frames are lost. Entered with the first time, left after [`CALM`] without another.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GrowthAlarm {
     counted: Option<u64>,

@@ -1,7 +1,7 @@
 //! The last table switches of each service with their causes: since when a flow goes elsewhere than new ones.
 //!
-//! Tables are not kept. The same pool gives the same table ([`lb_common::maglev`]), so that a pool is enough to find out
-//! what its table said of a flow. Pools are kept by address: slots are used anew, and a backend may change its own.
+//! Tables are not kept. The same pool gives the same table ([`lb_common::maglev`]), so that a pool is enough to find
+//! out what its table said of a flow. Pools are kept by address: slots are used anew, and a backend may change its own.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -23,15 +23,16 @@ use crate::plan::{Actual, ServiceKey};
 pub const MAX_SWITCHES: usize = 64;
 
 /// Steps that it may take to populate all remembered tables of one service, the present one apart: a lookup does so
-/// before it says that it does not know, and the daemon does nothing else meanwhile. 2^28 are half a second at worst: 17
-/// earlier tables of 1,048,573 entries, or all 64 of the smaller ones.
+/// before it says that it does not know, and the daemon does nothing else meanwhile. 2^28 are half a second at worst:
+/// 17 earlier tables of 1,048,573 entries, or all 64 of the smaller ones.
 pub const MAX_STEPS: u64 = 1 << 28;
 
-/// Switches of all services together: a reload may change every service, and there may be 65,535.
+/// Switches of all services together: a reload may change every service, and there may be 65,535. What counts is what
+/// can be forgotten, which is all but the last switch of each service: that has the present table.
 pub const MAX_SWITCHES_IN_ALL: usize = 8_192;
 
-/// Backends in the pools of all switches together, 24 bytes each. The present pools are as large as the configuration
-/// and count too, but are never forgotten.
+/// Backends in the pools of all switches that count for [`MAX_SWITCHES_IN_ALL`], 24 bytes each. The present pools are
+/// as large as the configuration, which has 65,535 backends at most.
 pub const MAX_MEMBERS_IN_ALL: usize = 262_144;
 
 /// Addresses that a cause names; it says how many more there are.
@@ -193,10 +194,11 @@ impl History {
     /// Since when a flow of this fingerprint, which the present table sends elsewhere, would not have been given
     /// `backend`. `None` if nothing is known of the service.
     ///
-    /// Older tables are populated from the newest back, each until the flow's place is taken, which mostly is early. One
-    /// takes (release build, whole table in brackets) 5 us with 40 backends in 4,093 entries (35 us), 0.25 ms with 1,000
-    /// in 65,521 (1 ms) and 4.5 ms with 10,000 in 1,048,573 (26 ms). A flow that was elsewhere in all of them takes
-    /// longest: 1, 60 and 230 ms; [`MAX_STEPS`] keeps very unequal weights, which populate slowly, from taking longer.
+    /// Older tables are populated from the newest back, each until the flow's place is taken, which mostly is early.
+    /// One takes (release build, whole table in brackets) 5 us with 40 backends in 4,093 entries (35 us), 0.25 ms with
+    /// 1,000 in 65,521 (1 ms) and 4.5 ms with 10,000 in 1,048,573 (26 ms). A flow that was elsewhere in all of them
+    /// takes longest: 1, 60 and 230 ms; [`MAX_STEPS`] keeps very unequal weights, which populate slowly, from taking
+    /// longer.
     #[must_use]
     pub fn since(&self, key: &ServiceKey, fingerprint: u32, backend: IpAddr) -> Option<Since<'_>> {
         let past = self.services.get(key)?;
@@ -211,27 +213,41 @@ impl History {
         })
     }
 
-    /// Forgets the oldest switches of all services, as long as there are too many.
+    /// Forgets the oldest switches of all services, as long as there are too many. Looks at every switch once: a
+    /// backend that thousands of services share changes all their tables at the same time.
     fn keep_to_limits(&mut self) {
-        let all = || self.services.values().flat_map(|past| &past.switches);
-        let (mut switches, mut members) =
-            (all().count(), all().map(|switch| switch.table.pool.len()).sum::<usize>());
-        while switches > MAX_SWITCHES_IN_ALL || members > MAX_MEMBERS_IN_ALL {
-            let old = self.services.values_mut().filter(|past| past.switches.len() > 1);
-            let oldest = old.min_by_key(|past| past.switches.front().map(|switch| switch.at));
-            let Some(gone) = oldest.and_then(Past::forget_oldest) else { return };
-            switches -= 1;
-            members -= gone.table.pool.len();
+        let earlier =
+            || self.services.iter().flat_map(|(key, past)| past.earlier().map(move |switch| (key, switch)));
+        let members = |switch: &Switch| switch.table.pool.len();
+        let mut left = (earlier().count(), earlier().map(|(_, switch)| members(switch)).sum::<usize>());
+        let too_many = |(switches, members)| switches > MAX_SWITCHES_IN_ALL || members > MAX_MEMBERS_IN_ALL;
+        if !too_many(left) {
+            return;
+        }
+        let mut oldest: Vec<(SystemTime, ServiceKey)> =
+            earlier().map(|(key, switch)| (switch.at, *key)).collect();
+        oldest.sort_unstable();
+        for (_, key) in oldest {
+            // A clock that was set back changes the order among services, but each gives its oldest ones first.
+            if let Some(gone) = self.services.get_mut(&key).and_then(Past::forget_oldest) {
+                left = (left.0 - 1, left.1 - members(&gone));
+            }
+            if !too_many(left) {
+                return;
+            }
         }
     }
 }
 
 impl Past {
+    /// All switches but the last, which has the present table; the oldest first.
+    fn earlier(&self) -> impl DoubleEndedIterator<Item = &Switch> {
+        self.switches.range(..self.switches.len().saturating_sub(1))
+    }
+
     fn keep_to_limits(&mut self) {
-        let steps = |past: &Self| {
-            let earlier = past.switches.iter().rev().skip(1);
-            earlier.map(|switch| switch.table.steps()).fold(0, u64::saturating_add)
-        };
+        let steps =
+            |past: &Self| past.earlier().map(|switch| switch.table.steps()).fold(0, u64::saturating_add);
         while self.switches.len() > MAX_SWITCHES || steps(self) > MAX_STEPS {
             self.forget_oldest();
         }

@@ -17,8 +17,8 @@ use crate::aging::idle_ticks;
 use crate::config::{Config, Timeouts};
 use crate::plan::{Actual, MapOp, ServiceKey};
 
-/// Passes over the flow table that mark exceptions after a change that asks for them ([`calls_for_marks`]): a packet that
-/// read the old table may store its flow behind the first pass.
+/// Passes over the flow table that mark exceptions after a change that asks for them ([`calls_for_marks`]): a packet
+/// that read the old table may store its flow behind the first pass.
 pub const MARKING_PASSES: u8 = 2;
 
 /// Whether these operations on `actual` change which flows are exceptions: a table is switched, or a slot that may have
@@ -86,8 +86,8 @@ pub struct SlotFacts<'t> {
     pub dead: bool,
 }
 
-/// The longest idle times of all services, for packets: none of a flow that no pass would clear is over by them. Services
-/// that only the maps know count, too.
+/// The longest idle times of all services, for packets: none of a flow that no pass would clear is over by them.
+/// Services that only the maps know count, too.
 #[must_use]
 pub fn longest_idle(config: &Config) -> IdleTicks {
     let all = config.services.iter().map(|service| idle_ticks(&service.timeouts));
@@ -96,8 +96,9 @@ pub fn longest_idle(config: &Config) -> IdleTicks {
 
 /// What a pass must know, by slot below `slots`. Exceptions are marked only if `marking`.
 ///
-/// A slot of a service that keeps no flows has none: no packet asks for its entries, and they are cleared. A service that
-/// the configuration does not name any more, and that is still in the maps, has the timeouts of one that says nothing.
+/// A slot of a service that keeps no flows has none: no packet asks for its entries, and they are cleared. A service
+/// that the configuration does not name any more, and that is still in the maps, has the timeouts of one that says
+/// nothing.
 #[must_use]
 pub fn slot_facts<'a>(
     actual: &'a Actual,
@@ -161,8 +162,8 @@ fn visit(word: &impl FlowWord, now: u16, facts: &[Option<SlotFacts<'_>>], census
     }
 }
 
-/// The entry, marked if the present table would send its flow elsewhere. A dead backend's flows are no exceptions, which
-/// takes no table to know: its death need not be followed by a switch.
+/// The entry, marked if the present table would send its flow elsewhere. A dead backend's flows are no exceptions,
+/// which takes no table to know: its death need not be followed by a switch.
 fn mark(entry: FlowEntry, facts: &SlotFacts<'_>) -> FlowEntry {
     let plain = entry.with_state(entry.state() & !FlowEntry::EXCEPTION);
     if facts.dead {

@@ -60,8 +60,9 @@ pub unsafe fn add_atomically(place: *mut u64, amount: u64) {
     unsafe { AtomicU64::from_ptr(place) }.fetch_add(amount, Ordering::Relaxed);
 }
 
-/// The address behind a value of this type, calculated without letting the compiler know, so that it reads what the loader put there instead of what it
-/// compiled in, and leaves a comparison with the end of a frame in the form that the verifier recognises.
+/// The address behind a value of this type, calculated without letting the compiler know, so that it reads what the
+/// loader put there instead of what it compiled in, and leaves a comparison with the end of a frame in the form that
+/// the verifier recognises.
 ///
 /// A real instruction: an empty one would give two source lines to the next, which the kernel refuses.
 #[inline(always)]

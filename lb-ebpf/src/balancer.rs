@@ -59,8 +59,8 @@ pub(crate) fn present_window() -> u32 {
     window_of(unsafe { bpf_ktime_get_coarse_ns() })
 }
 
-/// The present window, or that of a jiffy ago. The coarse clock moves with the jiffies, which cost nothing to read: it is
-/// asked once in each of them, by the first packet.
+/// The present window, or that of a jiffy ago. The coarse clock moves with the jiffies, which cost nothing to read: it
+/// is asked once in each of them, by the first packet.
 #[inline(always)]
 fn window(row: *mut u64) -> u32 {
     // SAFETY: the helper has no preconditions.

@@ -21,7 +21,7 @@ enum Fault {
 const ERROR_WORDS: usize = 2;
 
 /// `xdp_redirect_err` (dev, prog, tgt, err, map_type, map_id, index): a frame that was not handed to a driver. In this
-/// form since Linux 5.6.
+/// form since Linux 5.13.
 #[inline(always)]
 pub fn refused(context: &RawTracePointContext) {
     let Some(watch) = watch() else { return };
@@ -30,8 +30,8 @@ pub fn refused(context: &RawTracePointContext) {
     }
 }
 
-/// `xdp_devmap_xmit` (from_dev, to_dev, sent, drops, err): what a driver made of up to sixteen frames. In this form since
-/// Linux 5.6.
+/// `xdp_devmap_xmit` (from_dev, to_dev, sent, drops, err): what a driver made of up to sixteen frames. In this form
+/// since Linux 5.6.
 #[inline(always)]
 pub fn transmitted(context: &RawTracePointContext) {
     let drops: i32 = context.arg(3);

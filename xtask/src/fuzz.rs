@@ -24,8 +24,8 @@ pub(crate) struct Options {
     /// Processes that fuzz side by side
     #[arg(long, default_value_t = 1)]
     jobs: u32,
-    /// Make the corpus in the repository anew, from what it has and what was found: small inputs that reach up to the same
-    /// code
+    /// Make the corpus in the repository anew, from what it has and what was found: small inputs that reach up to the
+    /// same code
     #[arg(long)]
     keep: bool,
     /// Run this input once instead, for instance one that was found to fail
@@ -212,8 +212,8 @@ fn replay(program: &Path, target: Target, file: &Path) -> Result<bool> {
     Ok(ok)
 }
 
-/// Replaces the corpus of the repository by the fewest and smallest inputs that reach the same code as all there are; of
-/// these the smallest up to [`KEPT_FILES`] and [`KEPT_BYTES`], which may reach less.
+/// Replaces the corpus of the repository by the fewest and smallest inputs that reach the same code as all there are;
+/// of these the smallest up to [`KEPT_FILES`] and [`KEPT_BYTES`], which may reach less.
 fn keep(program: &Path, target: Target) -> Result<()> {
     let (kept, fresh) = (kept(target)?, target_dir().join("fuzz/merged").join(target.name()));
     let _ = fs::remove_dir_all(&fresh);

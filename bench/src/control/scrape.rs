@@ -15,8 +15,8 @@ const SERVICES: u16 = 512;
 const TIMES: usize = 50;
 const PORT: u16 = 9_273;
 
-/// From the request on the API's socket to the end of the answer: each of these texts is written anew. Beside it, the same
-/// from the listener, which keeps a text for a second and so only sends it.
+/// From the request on the API's socket to the end of the answer: each of these texts is written anew. Beside it, the
+/// same from the listener, which keeps a text for a second and so only sends it.
 pub(super) fn measure(report: &mut Report) -> Result<()> {
     let lab = lab()?;
     let (vip, _) = *lab.vips.first().context("the lab has a VIP")?;

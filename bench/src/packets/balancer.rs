@@ -87,9 +87,9 @@ impl Balancer {
         (0..flows.words()).for_each(|index| flows.word(index).store(0, Ordering::Relaxed));
     }
 
-    /// Bytes of the flow table for each flow that is stored, by the cache line that a packet brings in: those of the buckets
-    /// that hold flows. With `of_half` only every second flow counts, as if no other were there: what a table has at half
-    /// the load.
+    /// Bytes of the flow table for each flow that is stored, by the cache line that a packet brings in: those of the
+    /// buckets that hold flows. With `of_half` only every second flow counts, as if no other were there: what a table
+    /// has at half the load.
     pub(super) fn hot_bytes_per_flow(&self, of_half: bool) -> f64 {
         let flows = self.tables.flows();
         // No bucket or place is chosen by the uppermost bit of a fingerprint.

@@ -35,8 +35,8 @@ pub(crate) struct Options {
     rounds: u32,
 }
 
-/// What the flow table needs for a flow when it is half full, the load that alarms; and at the quarter that it is sized for,
-/// by half of the same flows.
+/// What the flow table needs for a flow when it is half full, the load that alarms; and at the quarter that it is sized
+/// for, by half of the same flows.
 const BYTES_PER_FLOW: [Promise; 2] = [
     ("bytes_per_flow_hot", "bytes at 0.5", Reach::AtMost(16.0)),
     ("bytes_per_flow_hot_design", "bytes at 0.25", Reach::AtMost(29.0)),

@@ -15,8 +15,8 @@ const SENDER_IP: usize = 14;
 const TARGET_MAC: usize = 18;
 const TARGET_IP: usize = 24;
 
-/// Answers a request for a VIP in place; everything else passes. A probe (sender 0) is answered as any request; one whose
-/// sender can't be answered, by its MAC in the frame or in the request or by its address, is not.
+/// Answers a request for a VIP in place; everything else passes. A probe (sender 0) is answered as any request; one
+/// whose sender can't be answered, by its MAC in the frame or in the request or by its address, is not.
 #[inline(always)]
 pub fn arp<W: World>(world: &W, own: &EgressRow, link: Link) -> Verdict {
     answer(world, own, link).unwrap_or(Verdict::PassNotVip)

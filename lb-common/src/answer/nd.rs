@@ -19,8 +19,8 @@ const TARGET: usize = 8;
 const OPTION: usize = 24;
 /// Options are whole units of eight octets.
 const OPTION_UNIT: usize = 8;
-/// Units of options that are looked at: a source link-layer address (RFC 4861 section 4.6.1) and a nonce (RFC 3971 section
-/// 5.3.2, RFC 7527) have one each. The verifier goes through each number of them.
+/// Units of options that are looked at: a source link-layer address (RFC 4861 section 4.6.1) and a nonce (RFC 3971
+/// section 5.3.2, RFC 7527) have one each. The verifier goes through each number of them.
 const MAX_OPTION_UNITS: usize = 2;
 /// Type of the option that tells the sender's MAC.
 const SOURCE_LINK_LAYER: u8 = 1;
@@ -73,8 +73,8 @@ fn answer<W: World>(world: &W, own: &EgressRow, packet: &Packet) -> Option<Verdi
     address_to(world, to_mac, own.mac_bits).then_some(Verdict::AnswerNd)
 }
 
-/// Whether what is behind the IPv6 header at `network` is a valid solicitation by its code, target, checksum, options and
-/// addresses, and has at most two units of eight bytes of options. `bytes` is the packet's own length.
+/// Whether what is behind the IPv6 header at `network` is a valid solicitation by its code, target, checksum, options
+/// and addresses, and has at most two units of eight bytes of options. `bytes` is the packet's own length.
 #[inline(always)]
 #[must_use]
 pub fn is_valid_solicitation<P: PacketView>(frame: &P, network: usize, bytes: usize) -> bool {

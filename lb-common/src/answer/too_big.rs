@@ -1,5 +1,6 @@
-//! "Fragmentation needed" (RFC 792, RFC 1191) and "packet too big" (RFC 4443 section 3.2) for a packet that does not fit
-//! once encapsulated. The source is the VIP: the sender knows it, and filters against spoofing let it through.
+//! "Fragmentation needed" (RFC 792, RFC 1191) and "packet too big" (RFC 4443 section 3.2) for a packet that does not
+//! fit the interface to its backend: once encapsulated or, in mode `l2` and by another interface than it came by, as it
+//! is. The source is the VIP: the sender knows it, and filters against spoofing let it through.
 
 use super::nd::pseudo_sum;
 use super::{ICMP_BYTES, TTL};
@@ -17,7 +18,8 @@ const IPV4_BYTES: usize = 20;
 /// `fits` bytes would fit; to an IPv6 sender never less than the 1,280 bytes that every link must carry.
 ///
 /// # Errors
-/// [`DropReason::TooBig`] if the answer can't be written, or would ask an IPv6 sender for less than it can be asked for.
+/// [`DropReason::TooBig`] if the answer can't be written, if it would ask an IPv6 sender for less than it can be asked
+/// for, or if the packet's source, MAC or address, is none that can be answered.
 #[inline(always)]
 pub fn too_big<W: World>(
     world: &W,
@@ -28,8 +30,9 @@ pub fn too_big<W: World>(
     let network = packet.network;
     let fits = match packet.tuple.family {
         Family::V4 => fits,
-        // A packet that no IPv6 sender has to make smaller (RFC 8200 section 5) would have to travel in fragments of the
-        // outer packet (RFC 2473 section 7.1), which are not made: telling its sender anything would change nothing.
+        // A packet that no IPv6 sender has to make smaller (RFC 8200 section 5) would have to travel in fragments of
+        // the outer packet (RFC 2473 section 7.1), which are not made: telling its sender anything would change
+        // nothing.
         Family::V6 if packet.bytes as u32 <= IPV6_MINIMUM_MTU => return Err(DropReason::TooBig),
         Family::V6 => fits.max(IPV6_MINIMUM_MTU),
     };

@@ -11,7 +11,8 @@ use crate::config::{AdminState, Limits, Mode, Protocol};
 use crate::health::Verdict;
 use crate::plan::{Desired, DesiredBackend, DesiredService, diff};
 
-/// One table: its class, the source of outer headers (another one takes other slots), last octet and weight of backends.
+/// One table: its class, the source of outer headers (another one takes other slots), last octet and weight of
+/// backends.
 #[derive(Clone, Copy, Debug)]
 struct Step<'s>(TableClass, u8, &'s [(u8, u32)]);
 
@@ -343,10 +344,49 @@ fn all_services_together_keep_to_their_limits_and_the_oldest_switches_go() {
         }
         history.keep_to_limits();
         let kept: Vec<usize> = history.services.values().map(|past| past.switches.len()).collect();
-        let (switches, members) = (kept.iter().sum::<usize>(), kept.iter().sum::<usize>() * pool.len());
+        let switches = kept.iter().sum::<usize>() - kept.len();
+        let members = switches * pool.len();
         assert!(switches <= MAX_SWITCHES_IN_ALL && members <= MAX_MEMBERS_IN_ALL, "{kept:?}");
+        // One more would be too many.
+        assert!(
+            switches == MAX_SWITCHES_IN_ALL || members + pool.len() > MAX_MEMBERS_IN_ALL,
+            "{switches} switches, {members} members"
+        );
         assert!(kept.is_sorted() && kept[0] == 1 && kept.last() == Some(&MAX_SWITCHES), "{kept:?}");
     }
+}
+
+#[test]
+fn more_services_than_switches_are_remembered_have_a_history_of_the_latest_ones() {
+    let services = 10_000;
+    let pools = [members(1, |_| 1), members(2, |_| 1)];
+    let mut history = History::default();
+    // A backend that all of them share comes and goes.
+    for (second, pool) in pools.iter().cycle().take(4).enumerate() {
+        let cause = Arc::new(Cause::Reload);
+        for number in 0..services {
+            let table = Table { class: SMALL, pool: Arc::clone(pool) };
+            let at = at(second as u64);
+            let switch = Switch { at, generation: 1, cause: Arc::clone(&cause), table };
+            let past = Past { switches: VecDeque::new(), horizon: Horizon::Added };
+            history.services.entry(key(number)).or_insert(past).switches.push_back(switch);
+        }
+        history.keep_to_limits();
+        let earlier = || history.services.values().flat_map(Past::earlier);
+        assert_eq!(earlier().count(), if second == 0 { 0 } else { MAX_SWITCHES_IN_ALL });
+        assert!(earlier().all(|switch| switch.at == at(second as u64 - 1)), "after second {second}");
+        assert!(history.services.values().all(|past| !past.switches.is_empty()), "after second {second}");
+    }
+    // One of these was changed alone since.
+    let last = key(0);
+    let past = history.services.get_mut(&last).expect("of the services");
+    let table = Table { class: SMALL, pool: Arc::clone(&pools[0]) };
+    past.switches.push_back(Switch { at: at(9), generation: 1, cause: Arc::new(Cause::Reload), table });
+    history.keep_to_limits();
+    assert!(
+        matches!(history.since(&last, 0, address(200)), Some(Since::Longer { known_since, .. }) if known_since == at(3))
+    );
+    assert_eq!(history.services[&last].switches.len(), 2);
 }
 
 #[test]

@@ -218,8 +218,8 @@ impl Actual {
         self.written(*self.keys.get(key)?).map(|written| &*written.table)
     }
 
-    /// What the table of a service was made of, by address: nothing if it has no table. `None` if that is not known: the
-    /// table was found in the maps, or there is no such service.
+    /// What the table of a service was made of, by address: nothing if it has no table. `None` if that is not known:
+    /// the table was found in the maps, or there is no such service.
     #[must_use]
     pub fn pool(&self, key: &ServiceKey) -> Option<&[Candidate]> {
         let (index, word) = self.service(key)?;

@@ -36,8 +36,8 @@ pub(crate) struct Bounds {
     pub(crate) lifetime: Duration,
 }
 
-/// Serves all that `accept` brings, for as long as this is polled. The connections are in `connections` and end with it, or
-/// with `graceful`. Trouble with single ones is logged.
+/// Serves all that `accept` brings, for as long as this is polled. The connections are in `connections` and end with
+/// it, or with `graceful`. Trouble with single ones is logged.
 pub(crate) async fn serve_all<S>(
     accept: impl Fn(&mut Context<'_>) -> Poll<io::Result<S>>,
     router: Router,

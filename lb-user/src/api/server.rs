@@ -16,8 +16,8 @@ use super::connections::{Bounds, http, serve_all};
 use super::routes::{self, ANSWER_TIMEOUT};
 use super::socket::Listener;
 
-/// One client uses one connection, and an idle one is closed for its idleness. A client that reads its answer octet by octet
-/// would hold it for ever if there were no lifetime.
+/// One client uses one connection, and an idle one is closed for its idleness. A client that reads its answer octet by
+/// octet would hold it for ever if there were no lifetime.
 const BOUNDS: Bounds =
     Bounds { purpose: "API", connections: 256, lifetime: Duration::from_secs(ANSWER_TIMEOUT.as_secs() * 4) };
 

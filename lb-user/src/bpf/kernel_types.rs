@@ -1,7 +1,7 @@
 //! Where fields lie in the structures of the running kernel, by its own type information (BTF).
 //!
-//! Libraries for this either stop at kinds that newer kernels have, or come under a licence that ours does not allow; and
-//! offsets of members are all that is needed.
+//! Libraries for this either stop at kinds that newer kernels have, or come under a licence that ours does not allow;
+//! and offsets of members are all that is needed.
 
 use std::fs;
 

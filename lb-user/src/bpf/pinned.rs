@@ -1,5 +1,5 @@
-//! What is pinned at a path. The kernel tells about any BPF object when it is asked about a map, and its numbers then mean
-//! something else: so the kind comes first.
+//! What is pinned at a path. The kernel tells about any BPF object when it is asked about a map, and its numbers then
+//! mean something else: so the kind comes first.
 
 use std::fmt;
 use std::fs;

@@ -249,8 +249,8 @@ impl Pins {
         Ok(strays.map(|(path, _)| path).collect())
     }
 
-    /// Removes all pins of the instance: what nothing else holds ends with them, attached programs too. What is not ours
-    /// stays.
+    /// Removes all pins of the instance: what nothing else holds ends with them, attached programs too. What is not
+    /// ours stays.
     ///
     /// # Errors
     /// If a pin can't be removed.

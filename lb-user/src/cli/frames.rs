@@ -62,8 +62,8 @@ fn frames_in(text: &str) -> Result<Vec<Vec<u8>>> {
     Ok(frames)
 }
 
-/// The digits of each frame. In a dump they are on lines with an offset, and whatever else a tool writes about the packets
-/// is left out; else an empty line separates frames.
+/// The digits of each frame. In a dump they are on lines with an offset, and whatever else a tool writes about the
+/// packets is left out; else an empty line separates frames.
 fn blocks(text: &str) -> Result<Vec<String>> {
     let lines = || text.lines().map(str::trim);
     if lines().all(|line| dumped(line).is_none()) {

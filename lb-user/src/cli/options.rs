@@ -47,7 +47,8 @@ pub struct Global {
         help_heading = HEADING
     )]
     pub run_dir: PathBuf,
-    /// How to write answers: json prints those of the API unchanged, but for `trace` (one object a line) and `metrics` (text)
+    /// How to write answers: json prints those of the API unchanged, but for `trace` (one object a line) and `metrics`
+    /// (text)
     #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table", help_heading = HEADING)]
     pub output: Format,
 }

@@ -21,8 +21,8 @@ use crate::metrics::{Exposition, Family, label};
 const COMMIT: Option<&str> = option_env!("FAIRLEAD_COMMIT");
 
 impl Controller {
-    /// The text for Prometheus: the last one if it was written less than `lifetime` ago, else that of this moment. It is kept
-    /// here and not where it is asked for, so that clients who do not wait for it cost no second one either.
+    /// The text for Prometheus: the last one if it was written less than `lifetime` ago, else that of this moment. It
+    /// is kept here and not where it is asked for, so that clients who do not wait for it cost no second one either.
     pub(super) fn metrics(&mut self, lifetime: Duration) -> Result<Bytes, ApiError> {
         let now = Instant::now();
         match &self.metrics_text {

@@ -16,12 +16,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::page;
 use crate::api::{ApiError, Bounds, Command, serve_all, stopping, unknown_method, unknown_path};
 
-/// A few servers that scrape, and somebody's browser: scrapers connect again, and clients that do not read cannot hold all
-/// connections for long.
+/// A few servers that scrape, and somebody's browser: scrapers connect again, and clients that do not read cannot hold
+/// all connections for long.
 const BOUNDS: Bounds = Bounds { purpose: "metrics", connections: 16, lifetime: Duration::from_secs(60) };
 
-/// How old a text may be that is given away. What concerns flows is as old anyway, and so any number of clients, whom nobody
-/// asks who they are, costs the daemon one text a second.
+/// How old a text may be that is given away. What concerns flows is as old anyway, and so any number of clients, whom
+/// nobody asks who they are, costs the daemon one text a second.
 const TEXT_LIFETIME: Duration = Duration::from_secs(1);
 
 /// The page at `/`.

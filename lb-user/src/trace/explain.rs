@@ -97,12 +97,12 @@ pub fn too_short(frame: &[u8], interface: &str) -> FrameTrace {
 pub fn explain(run: &Run<'_>, around: &Surroundings) -> FrameTrace {
     let facts = &run.facts;
     let outcome = outcome_of(facts.outcome);
-    let picked = facts.picked().and_then(|pick| Some((pick.slot().ok()?, pick.is_new_flow())));
-    let slot = picked.map(|(slot, _)| slot);
+    let slot = facts.picked().and_then(|pick| pick.slot().ok());
     let tracked = ServiceWord(facts.word).has(ServiceWord::TRACK);
     let flow = match facts.picked() {
         Some(_) if !tracked => TraceFlow::None,
-        Some(_) if picked.is_some_and(|(_, new)| !new) => TraceFlow::Hit,
+        // What an entry decides, the table is not asked for; the entry's backend may get a new flow by it, too.
+        Some(_) if slot.is_some() && !facts.knows(TraceRow::BY_TABLE) => TraceFlow::Hit,
         Some(_) => TraceFlow::Miss,
         None => TraceFlow::None,
     };

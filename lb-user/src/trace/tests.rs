@@ -122,6 +122,24 @@ fn an_entry_tells_state_age_and_why_it_counts_or_not() {
 }
 
 #[test]
+fn the_table_decides_or_the_entry_whatever_counts_as_a_new_flow() {
+    let reopened = told(TraceVerdict::Tx, Outcome::Verdict(Verdict::Forward), |row| {
+        steered(row, 3, true);
+        let closing = FlowEntry::CONFIRMED | FlowEntry::CLOSING;
+        row.learn(Fact::Entry { way: 6, entry: FlowEntry::new(0xab, 3, 8, closing) });
+    });
+    assert_eq!((reopened.flow, reopened.table_index), (TraceFlow::Hit, None));
+    says(&reopened, &["entry in way 6: closing", "keeps the flow at slot 3"]);
+    let unstored = told(TraceVerdict::Tx, Outcome::Verdict(Verdict::Forward), |row| {
+        steered(row, 3, false);
+        row.learn(Fact::Table { index: 17, slot: 3 });
+        row.note(Event::Guarded);
+    });
+    assert_eq!((unstored.flow, unstored.table_index), (TraceFlow::Miss, Some(17)));
+    says(&unstored, &["no entry there", "not stored"]);
+}
+
+#[test]
 fn the_interface_to_the_backend_is_named() {
     let redirected =
         told(TraceVerdict::Redirect, Outcome::Verdict(Verdict::Redirect), |row| steered(row, 5, false));

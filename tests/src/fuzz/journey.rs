@@ -138,8 +138,8 @@ impl<'a> Input<'a> {
 const VIPS: [&str; 6] =
     ["192.0.2.10", "2001:db8::10", "192.0.2.20", "2001:db8::20", "192.0.2.40", "192.0.2.99"];
 
-/// Slot 1 `ipip`, 2 `ipip` over IPv6, 3 `l2`, 4 `l2` over IPv6, 5 and 6 share a service, 7 is of an untracked one; 8 is IPv4
-/// in IPv6, 9 IPv6 in IPv4.
+/// Slot 1 `ipip`, 2 `ipip` over IPv6, 3 `l2`, 4 `l2` over IPv6, 5 and 6 share a service, 7 is of an untracked one; 8 is
+/// IPv4 in IPv6, 9 IPv6 in IPv4.
 fn setup(choice: u8) -> Setup {
     let mtu = [1_500, 576, 9_000, 1_280][usize::from(choice & 3)];
     let (from4, from6) = (Some(ip("10.0.0.254")), Some(ip("fd00::ffff")));

@@ -41,8 +41,16 @@ pub(super) struct Pool {
     flows: HashMap<Key, Flow>,
     /// By bucket: entries that lost their place, so that flows may have been picked anew.
     losses: HashMap<u32, u64>,
-    /// By bucket and fingerprint: slots of entries that nobody saw made.
-    planted: HashMap<(u32, u32), u16>,
+    /// By bucket and fingerprint: entries that nobody saw made.
+    planted: HashMap<(u32, u32), Planted>,
+}
+
+/// An entry that nobody saw made.
+#[derive(Clone, Copy)]
+struct Planted {
+    slot: u16,
+    /// What its bucket had lost when it was put there.
+    losses: u64,
 }
 
 impl Pool {
@@ -130,9 +138,10 @@ impl Pool {
             SlotState::Draining => !opens || odd,
             _ => false,
         };
-        let slots = flow.map_or(planted.as_slice(), |flow| &flow.slots);
+        let left = planted.map(|planted| planted.slot);
+        let slots = flow.map_or(left.as_slice(), |flow| &flow.slots);
         let kept: Vec<u16> = slots.iter().copied().filter(keeps).collect();
-        let stored = planted.is_some()
+        let stored = planted.is_some_and(|planted| planted.losses == self.losses(key))
             || flow.is_some_and(|flow| flow.slots.len() == 1 && flow.losses == self.losses(key));
         let surely = stored && !kept.is_empty() && !(odd && self.state(kept[0]) == SlotState::Draining);
         let sticks = surely && kept[0] != choice;
@@ -187,17 +196,18 @@ impl Pool {
 
     /// An entry is there of which nobody saw the packets.
     pub(super) fn plant(&mut self, bucket: u32, fingerprint: u32, slot: u16) {
-        self.planted.insert((bucket, fingerprint), slot);
+        let losses = self.losses.get(&bucket).copied().unwrap_or(0);
+        self.planted.insert((bucket, fingerprint), Planted { slot, losses });
     }
 
-    /// The slot that an entry of unknown origin names for a flow, if it is of the flow's service.
-    fn planted(&self, service: &ServiceSetup, key: &Key) -> Option<u16> {
+    /// The entry of unknown origin for a flow, if it is of the flow's service.
+    fn planted(&self, service: &ServiceSetup, key: &Key) -> Option<Planted> {
         if self.planted.is_empty() {
             return None;
         }
         let hash = self.hash(key);
-        let slot = *self.planted.get(&(hash.bucket(self.setup.buckets - 1), hash.fingerprint()))?;
-        self.backend(slot).filter(|backend| backend.spec.service == service.index).map(|_| slot)
+        let planted = *self.planted.get(&(hash.bucket(self.setup.buckets - 1), hash.fingerprint()))?;
+        self.backend(planted.slot).filter(|backend| backend.spec.service == service.index).map(|_| planted)
     }
 
     /// The entries with this fingerprint are gone.
@@ -205,5 +215,6 @@ impl Pool {
         for flow in self.flows.values_mut().filter(|flow| flow.fingerprint == fingerprint) {
             flow.losses = u64::MAX;
         }
+        self.planted.retain(|(_, planted), _| *planted != fingerprint);
     }
 }

@@ -129,8 +129,8 @@ impl Setup {
         self
     }
 
-    /// The row of the interface that the packets of a slot leave by, if that is another one than they came in by, is known
-    /// and there.
+    /// The row of the interface that the packets of a slot leave by, if that is another one than they came in by, is
+    /// known and there.
     #[must_use]
     pub fn elsewhere(&self, backend: &Backend) -> Option<&EgressRow> {
         let position = u32::from(backend.word.egress());

@@ -30,8 +30,8 @@ fn now(stage: &Stage) -> Result<BTreeMap<String, f64>> {
     series(&stage.daemon.ok(&["metrics"])?)
 }
 
-/// Fails if a counter is less than it was, or missing. Only of what has the label `gone`, which the configuration does not
-/// name at the moment, there is none.
+/// Fails if a counter is less than it was, or missing. Only of what has the label `gone`, which the configuration does
+/// not name at the moment, there is none.
 fn never_less(
     before: &BTreeMap<String, f64>,
     after: &BTreeMap<String, f64>,

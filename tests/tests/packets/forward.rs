@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fairlead_tests::packets::client::{ACK, PUSH};
+use fairlead_tests::packets::client::{ACK, FIN, PUSH};
 use fairlead_tests::packets::setup::{ORDINARY, next_hop};
 use fairlead_tests::packets::wire::{OWN, TCP};
 use fairlead_tests::packets::{Probe, Setup};
@@ -191,6 +191,12 @@ fn slots_count_packets_bytes_and_new_flows() {
         (to(VIP4).tcp(ACK, 10), 1, 50, 0),
         (to(VIP6).with(|packet| packet.padding = vec![0; 9]), 3, 60, 1),
         (to(VIP6).tcp(ACK, 5), 3, 65, 0),
+        // A SYN that comes again is no other flow; one after the close is.
+        (to(VIP4), 1, 40, 0),
+        (to(VIP4).tcp(FIN | ACK, 0), 1, 40, 0),
+        (to(VIP4), 1, 40, 1),
+        (to(VIP4), 1, 40, 0),
+        (to(VIP4).tcp(ACK, 10), 1, 50, 0),
         (to(L2_VIP4), 5, 40, 1),
         (dns(VIP4), 2, 68, 1),
         (dns(VIP4), 2, 68, 0),

@@ -58,7 +58,8 @@ fn try_run(kernel: &mut Kernel, host: &mut HostWorld, frames: &[Vec<u8>]) -> Opt
     Some(seen)
 }
 
-/// What happened to flows, and how many counted as new, when these packets came within one window to fresh worlds; `before` changes them.
+/// What happened to flows, and how many counted as new, when these packets came within one window to fresh worlds;
+/// `before` changes them.
 fn events(rate: u32, before: impl Fn(&mut dyn Probe), clients: &[Client]) -> (Vec<Vec<&'static str>>, u64) {
     stay();
     let frames: Vec<Vec<u8>> = clients.iter().map(Client::frame).collect();

@@ -147,8 +147,8 @@ fn ten_documented_frames_are_explained_as_documented() -> Result<()> {
     Ok(())
 }
 
-/// All counters but those in which frames of the lab's own machines count at any time: what they ask each other and what
-/// is for no VIP.
+/// All counters but those in which frames of the lab's own machines count at any time: what they ask each other and
+/// what is for no VIP.
 fn counters(state: &BTreeMap<String, Value>) -> Result<BTreeMap<String, u64>> {
     let own = |name: &str| name.starts_with("passed_") || ["answered_arp", "answered_nd"].contains(&name);
     let all = state["/v1/counters"]["counters"].as_array().context("a list of counters")?;

@@ -114,8 +114,8 @@ pub struct FlowLookup {
     /// Backend that this index names, which decides for flows without an entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table_backend: Option<IpAddr>,
-    /// Since when the table would send it elsewhere than its entry does; absent if it would not, or if that was so before
-    /// the daemon started or longer than it remembers, which `explanation` says.
+    /// Since when the table would send it elsewhere than its entry does; absent if it would not, or if that was so
+    /// before the daemon started or longer than it remembers, which `explanation` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exception_since: Option<ExceptionSince>,
     /// The same in sentences, in the order in which the program looks.
