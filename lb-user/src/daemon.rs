@@ -18,7 +18,7 @@ mod trace;
 mod warnings;
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -72,12 +72,17 @@ pub(crate) fn detach_without_daemon(pin_dir: &Path, instance: &str) -> Result<Do
         ));
     }
     let strays = Pins::open(pin_dir, instance)?.remove()?;
-    let mut message = "no daemon was running; the program is detached and its pins are removed".to_owned();
+    Ok(detached("no daemon was running", &strays))
+}
+
+/// What `stop --detach` says: what became of the daemon, and what is left since it is somebody else's.
+fn detached(daemon: &str, strays: &[PathBuf]) -> Done {
+    let mut message = format!("{daemon}; the program is detached and its pins are removed");
     for path in strays {
         // Writing to a string does not fail.
         let _ = write!(message, "\nleft alone, since fairlead did not pin it: {}", path.display());
     }
-    Ok(Done { message })
+    Done { message }
 }
 
 struct Signals {
@@ -149,16 +154,17 @@ async fn supervise(
         Ok(Err(error)) => tracing::warn!(%error, "the API ended with an error"),
         Err(error) => tracing::warn!(%error, "the API task failed"),
     }
+    // Pins that are somebody else's are in the log.
     match end {
         End::Stop if controller.trial_deadline().is_some() => {
             tracing::warn!("stopped before the trial was confirmed: detaching");
-            controller.detach().await
+            controller.detach().await.map(drop)
         }
         End::Stop => {
             tracing::info!("stopped; the program keeps forwarding");
             Ok(())
         }
-        End::Detach => controller.detach().await,
+        End::Detach => controller.detach().await.map(drop),
         End::Detached => Ok(()),
     }
 }
@@ -192,12 +198,11 @@ async fn handle(controller: &mut Controller, command: Command) -> Option<End> {
         Command::Confirm(to) => answer(to, controller.confirm()),
         Command::Stop { request, answer: to } if request.detach => {
             // Answered when it is done, so that the client can rely on it.
-            let detached = controller
+            let left = controller
                 .detach()
                 .await
                 .map_err(|error| ApiError::internal(format!("{error:#}"), "remove the pins by hand"));
-            let message = "stopped; the program is detached and its pins are removed".to_owned();
-            answer(to, detached.map(|()| Done { message }));
+            answer(to, left.map(|strays| detached("stopped", &strays)));
             return Some(End::Detached);
         }
         Command::Stop { answer: to, .. } => {

@@ -22,7 +22,7 @@ Examples:
   fairlead -o json flow list --backend 10.0.0.11 --limit 100000 | jq '.flows | length'";
 
 const LOOKUP_EXAMPLES: &str = "\
-The answer says where the next packet of this flow goes and why, and if that is elsewhere than where a new flow would
+The answer says where the next packet of this flow goes and why, and if that is elsewhere than where a new flow would \
 go, since which change. Nothing is changed.
 
 Examples:

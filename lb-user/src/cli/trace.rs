@@ -62,7 +62,7 @@ pub struct TraceArgs {
     /// Make a frame: bytes of data
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=9000), requires = "from")]
     payload: u16,
-    /// The interface that the frame comes in by [default: the first attached one]
+    /// The interface that the frame comes in by [default: the first attached one of role steer]
     #[arg(long, value_name = "NAME")]
     interface: Option<String>,
     /// Run the attached program for real: the frame is counted and its flow stored

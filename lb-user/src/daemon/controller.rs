@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
@@ -134,11 +135,11 @@ impl Controller {
         Ok(Done { message: "confirmed: the program stays attached".to_owned() })
     }
 
-    /// Detaches the program and removes all pins.
+    /// Detaches the program and removes all pins, but for what somebody else put among them: what that is.
     ///
     /// # Errors
     /// If a pin can't be removed.
-    pub(super) async fn detach(&mut self) -> Result<()> {
+    pub(super) async fn detach(&mut self) -> Result<Vec<PathBuf>> {
         // The kernel need not keep neighbours fresh for anybody any more.
         self.network.keep_fresh(&BTreeMap::new()).await;
         self.leave_groups();
@@ -150,11 +151,9 @@ impl Controller {
         for name in [program::BALANCER, program::PASS] {
             program::xdp(&mut self.ebpf, name)?.unload().context("cannot unload the program")?;
         }
-        if let Some(pins) = self.pins.take() {
-            pins.remove()?;
-        }
+        let strays = self.pins.take().map(Pins::remove).transpose()?;
         tracing::info!("detached, pins removed");
-        Ok(())
+        Ok(strays.unwrap_or_default())
     }
 
     /// Takes note of a changed verdict.

@@ -92,24 +92,29 @@ pub(super) struct Draft {
     temporary: PathBuf,
     /// Behind all links: it is this file that changes.
     path: PathBuf,
+    /// Whom the file belongs to (user and group), if the new one must do without.
+    lost_owner: Option<(u32, u32)>,
 }
 
 impl Draft {
-    /// Writes `text` beside the file, with the file's permissions and owner, safely on disk.
+    /// Writes `text` beside the file, with the file's permissions and, where this process may give files away, its owner;
+    /// safely on disk.
     ///
     /// # Errors
     /// If the directory can't be written to, or the disk is full.
     pub(super) fn write(named: &Path, text: &str) -> Result<Self> {
         let path = fs::canonicalize(named).with_context(|| format!("cannot find {}", named.display()))?;
         let temporary = kept::beside(&path, ".fairlead-new");
-        let draft = Self { named: named.to_owned(), temporary, path };
-        let written = || -> io::Result<()> {
+        let mut draft = Self { named: named.to_owned(), temporary, path, lost_owner: None };
+        let written = || -> io::Result<_> {
             let mut file = kept::create(&draft.temporary)?;
             file.write_all(text.as_bytes())?;
-            take_after(&file, &fs::metadata(&draft.path)?)?;
-            file.sync_all()
+            let lost_owner = take_after(&file, &fs::metadata(&draft.path)?)?;
+            file.sync_all()?;
+            Ok(lost_owner)
         };
-        written().with_context(|| format!("cannot write {}", draft.temporary.display()))?;
+        draft.lost_owner =
+            written().with_context(|| format!("cannot write {}", draft.temporary.display()))?;
         Ok(draft)
     }
 
@@ -134,18 +139,39 @@ impl Draft {
             anyhow::Error::from(error).context(what)
         })?;
         kept::sync_directory(&self.path);
+        if let Some((user, group)) = self.lost_owner {
+            tracing::warn!(
+                file = %self.path.display(), owner = %format!("{user}:{group}"),
+                "the changed configuration belongs to the user that fairlead runs as, which may not give files away; \
+                 `chown {user}:{group}` it, or run fairlead with CAP_CHOWN"
+            );
+        }
         Ok(())
     }
 }
 
-/// Gives a new file the owner and mode of the one whose place it takes.
-fn take_after(file: &File, metadata: &Metadata) -> io::Result<()> {
+/// Gives a new file the owner and mode of the one whose place it takes: that owner, if this process may not give files
+/// away. The group stays if it is one of this process's; if not, this process's group gets no more than everybody had.
+fn take_after(file: &File, metadata: &Metadata) -> io::Result<Option<(u32, u32)>> {
+    let (owner, group) = (metadata.uid(), metadata.gid());
     let now = file.metadata()?;
-    if (now.uid(), now.gid()) != (metadata.uid(), metadata.gid()) {
-        fchown(file, Some(metadata.uid()), Some(metadata.gid()))?;
+    let mut lost = None;
+    let mut mode = metadata.mode() & 0o7777;
+    if (now.uid(), now.gid()) != (owner, group) {
+        match fchown(file, Some(owner), Some(group)) {
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                lost = Some((owner, group));
+                mode &= 0o777;
+                if now.gid() != group && fchown(file, None, Some(group)).is_err() {
+                    mode = (mode & 0o707) | ((mode & 0o007) << 3);
+                }
+            }
+            changed => changed?,
+        }
     }
     // Last: a change of the owner clears some bits.
-    file.set_permissions(Permissions::from_mode(metadata.mode() & 0o7777))
+    file.set_permissions(Permissions::from_mode(mode))?;
+    Ok(lost)
 }
 
 impl Drop for Draft {
@@ -157,7 +183,7 @@ impl Drop for Draft {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{chown, symlink};
 
     use super::super::kept::tests::directory;
     use super::*;
@@ -177,6 +203,36 @@ mod tests {
         assert_eq!(read(&outer).expect("read"), "a = 2");
         assert_eq!(fs::metadata(&file).expect("there").mode() & 0o7777, 0o640);
         assert_eq!(fs::read_dir(directory.join("deep")).expect("a folder").count(), 1);
+        fs::remove_dir_all(&directory).expect("removed");
+    }
+
+    #[test]
+    fn file_of_somebody_else_is_replaced_by_who_may_not_give_files_away() {
+        if !nix::unistd::geteuid().is_root() {
+            // Nothing here belongs to anybody else.
+            return;
+        }
+        let directory = directory("config-owner");
+        let file = directory.join("file");
+        fs::set_permissions(&directory, Permissions::from_mode(0o777)).expect("changed");
+        for (group, mode, expected) in [(0, 0o664, (1234, 0, 0o664)), (4321, 0o664, (1234, 0, 0o644))] {
+            fs::write(&file, "a = 1").expect("written");
+            chown(&file, Some(0), Some(group)).expect("changed");
+            fs::set_permissions(&file, Permissions::from_mode(mode)).expect("changed");
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    // For this thread's files only, and with it go the rights to those of others.
+                    nix::unistd::setfsuid(1234.into());
+                    let draft = Draft::write(&file, "a = 2").expect("written");
+                    assert_eq!(draft.lost_owner, Some((0, group)));
+                    draft.publish("a = 1").expect("published");
+                });
+            });
+            let found = fs::metadata(&file).expect("there");
+            assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), expected);
+            assert_eq!(read(&file).expect("read"), "a = 2");
+            fs::remove_file(&file).expect("removed");
+        }
         fs::remove_dir_all(&directory).expect("removed");
     }
 

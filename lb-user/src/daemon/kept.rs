@@ -85,13 +85,14 @@ fn fault(metadata: &fs::Metadata) -> Option<&'static str> {
     (metadata.mode() & 0o022 != 0).then_some("a kept file can be changed by others")
 }
 
-/// Renames to a name that is free and says when, so that nothing is lost; gives the name.
+/// Renames to its name with `.corrupt-SECONDS` at the end, which is free and says when, so that nothing is lost; gives
+/// the name.
 ///
 /// # Errors
 /// If the directory can't be written to.
 pub(super) fn set_aside(path: &Path) -> Result<PathBuf> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let names = (now..).map(|stamp| path.with_extension(format!("corrupt-{stamp}")));
+    let names = (now..).map(|stamp| beside(path, &format!(".corrupt-{stamp}")));
     let mut free = names.filter(|name| fs::symlink_metadata(name).is_err());
     let aside = free.next().context("no name is free")?;
     fs::rename(path, &aside).with_context(|| format!("cannot set {} aside", path.display()))?;
@@ -245,6 +246,24 @@ pub(super) mod tests {
         assert!(fs::symlink_metadata(&file).expect("there").is_file());
         let mode = fs::metadata(&file).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        fs::remove_dir_all(&directory).expect("removed");
+    }
+
+    #[test]
+    fn what_is_set_aside_keeps_its_whole_name() {
+        let directory = directory("aside");
+        for name in ["totals.json", "hash-seed"] {
+            let file = directory.join(name);
+            for content in [b"1", b"2"] {
+                fs::write(&file, content).expect("written");
+                let aside = set_aside(&file).expect("set aside");
+                let text = aside.file_name().expect("a name").to_string_lossy();
+                let stamp = text.strip_prefix(name).and_then(|rest| rest.strip_prefix(".corrupt-"));
+                assert!(stamp.is_some_and(|stamp| stamp.parse::<u64>().is_ok()), "{text}");
+                assert_eq!(fs::read(&aside).expect("there"), content);
+            }
+        }
+        assert_eq!(aside(&directory).len(), 4);
         fs::remove_dir_all(&directory).expect("removed");
     }
 

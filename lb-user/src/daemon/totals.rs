@@ -44,7 +44,7 @@ impl KeptTotals {
         let path = directory.join("totals.json");
         let kept = match read(&path) {
             Ok(_) if fresh => {
-                remove(&path);
+                forget(&path);
                 Kept::default()
             }
             Ok(kept) => {
@@ -139,12 +139,22 @@ fn set_aside(path: &Path, why: &str) {
     }
 }
 
-/// The maps are fresh: what earlier ones counted is over.
-fn remove(path: &Path) {
-    if let Err(error) = fs::remove_file(path)
-        && error.kind() != ErrorKind::NotFound
-    {
-        tracing::warn!(file = %path.display(), %error, "cannot remove sums of traffic that are over; remove them by hand");
+/// The maps are fresh: what earlier ones counted is over. A link stays, with sums of nothing behind it: one that leads
+/// nowhere would be set aside by the next start.
+fn forget(path: &Path) {
+    let forgotten = if path.is_symlink() {
+        text(&Kept::default()).and_then(|text| Ok(kept::replace(path, &text, Outlives::Daemon)?))
+    } else {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    };
+    if let Err(error) = forgotten {
+        tracing::warn!(
+            file = %path.display(), error = %format!("{error:#}"),
+            "cannot remove sums of traffic that are over; remove them by hand"
+        );
     }
 }
 
@@ -194,6 +204,22 @@ mod tests {
         assert_eq!(KeptTotals::load(&directory, false).of_backend(&owner()), kept);
         assert_eq!(KeptTotals::load(&directory, true).of_backend(&owner()), Traffic::default());
         assert!(!directory.join("totals.json").exists());
+        fs::remove_dir_all(&directory).expect("removed");
+    }
+
+    #[test]
+    fn link_to_sums_stays_when_they_end_with_the_maps() {
+        let directory = directory("totals-link");
+        let (path, elsewhere) = (directory.join("totals.json"), directory.join("elsewhere"));
+        symlink(&elsewhere, &path).expect("linked");
+        fs::write(&elsewhere, text(&Kept::default()).expect("written")).expect("written");
+        let kept = keep(&directory);
+        assert_eq!(KeptTotals::load(&directory, false).of_backend(&owner()), kept);
+        for fresh in [true, false] {
+            assert_eq!(KeptTotals::load(&directory, fresh).of_backend(&owner()), Traffic::default());
+            assert_eq!(fs::read_link(&path).expect("a link"), elsewhere);
+            assert_eq!(aside(&directory).len(), 0);
+        }
         fs::remove_dir_all(&directory).expect("removed");
     }
 

@@ -42,6 +42,7 @@ pub struct Fairlead {
     folder: PathBuf,
     pins: PathBuf,
     extra: Vec<String>,
+    launcher: Vec<String>,
     process: Option<Process>,
 }
 
@@ -57,8 +58,8 @@ impl Fairlead {
                 .with_context(|| format!("cannot make {}", folder.display()))?;
         }
         let pins = lab.pin_folder(&host.role)?;
-        let new =
-            Self { lab: lab.name(), host: host.clone(), folder, pins, extra: Vec::new(), process: None };
+        let (extra, launcher) = (Vec::new(), Vec::new());
+        let new = Self { lab: lab.name(), host: host.clone(), folder, pins, extra, launcher, process: None };
         new.write_config(config)?;
         Ok(new)
     }
@@ -76,6 +77,12 @@ impl Fairlead {
     /// Further arguments of `fairlead run`, from the next start on.
     pub fn set_arguments(&mut self, arguments: &[&str]) {
         self.extra = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    }
+
+    /// A program with its arguments that the daemon is started by, from the next start on, inside the namespace: for one
+    /// that may not enter it by itself.
+    pub fn set_launcher(&mut self, launcher: &[&str]) {
+        self.launcher = launcher.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// Starts the daemon and waits until it answers.
@@ -121,11 +128,19 @@ impl Fairlead {
     }
 
     fn spawn(&self) -> Result<Process> {
-        let mut command = self.command()?;
-        command
-            .args(["run", "--netns", self.host.ns.name(), "--config"])
-            .arg(self.config_path())
-            .args(&self.extra);
+        let mut command = match self.launcher.split_first() {
+            Some((program, arguments)) => {
+                let mut command = self.host.ns.command(program);
+                command.args(arguments).arg(binary("fairlead")?).envs(self.environment()).arg("run");
+                command
+            }
+            None => {
+                let mut command = self.command()?;
+                command.args(["run", "--netns", self.host.ns.name()]);
+                command
+            }
+        };
+        command.arg("--config").arg(self.config_path()).args(&self.extra);
         Process::start(self.lab, &format!("fairlead on {}", self.host.role), command, &self.log_path())
     }
 

@@ -1,6 +1,6 @@
 //! Clients of the API that are many, slow or deaf: others are served, the flow table is swept, and packets go on.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -54,14 +54,15 @@ fn silent(stage: &Stage, octets: &[u8]) -> Result<UnixStream> {
 /// A connection that asks until nothing more fits in, and reads no answer.
 fn deaf(stage: &Stage) -> Result<UnixStream> {
     let mut stream = UnixStream::connect(stage.daemon.socket())?;
-    stream.set_write_timeout(Some(Duration::from_millis(100)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(Duration::from_millis(20)))?;
     let question = b"GET /v1/services/lines/table HTTP/1.1\r\nhost: x\r\n\r\n".repeat(64);
     while stream.write(&question).is_ok_and(|written| written > 0) {}
     Ok(stream)
 }
 
 #[test]
-fn slow_and_deaf_clients_keep_nobody_from_being_served_and_no_flow_from_being_swept() -> Result<()> {
+fn slow_and_deaf_clients_in_some_connections_are_not_noticed_by_others_or_the_sweeper() -> Result<()> {
     let stage = Stage::running(2)?;
     stage.forwards()?;
     let used = || -> Result<u64> {
@@ -94,5 +95,25 @@ fn slow_and_deaf_clients_keep_nobody_from_being_served_and_no_flow_from_being_sw
         ensure!(answer.starts_with("HTTP/1.1 408") && answer.contains("remedy"), "{answer:?}");
     }
     drop(ears);
+    stage.none_broke()
+}
+
+#[test]
+fn deaf_clients_in_all_connections_are_given_up_and_others_are_served_then() -> Result<()> {
+    let stage = Stage::running(2)?;
+    stage.forwards()?;
+    let mut ears = (0..CLIENTS).map(|_| deaf(&stage)).collect::<Result<Vec<_>>>()?;
+    // Waits behind all of them, for less than a command has patience.
+    check_cli(&stage.daemon, "status", 0, &[])?;
+    for (client, ear) in ears.iter_mut().enumerate() {
+        let mut answers = Vec::new();
+        match ear.read_to_end(&mut answers) {
+            // Closed while it still had questions.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            ended => drop(ended.with_context(|| format!("client {client} still has its connection"))?),
+        }
+        ensure!(answers.starts_with(b"HTTP/1.1 200"), "client {client} was never served");
+    }
+    check_cli(&stage.daemon, "status", 0, &[])?;
     stage.none_broke()
 }

@@ -70,7 +70,7 @@ fn seed(stage: &Stage) -> PathBuf {
 /// What was set aside of a file.
 fn aside(path: &Path) -> Result<usize> {
     let folder = path.parent().context("a folder")?;
-    let name = path.file_stem().context("a name")?.to_string_lossy().into_owned();
+    let name = path.file_name().context("a name")?.to_string_lossy().into_owned();
     let prefix = format!("{name}.corrupt-");
     let entries = fs::read_dir(folder)?.flatten();
     Ok(entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)).count())
@@ -139,7 +139,7 @@ fn corrupt_sums_are_set_aside_each_under_a_name_of_its_own() -> Result<()> {
         stage.none_broke()?;
     }
     assert_eq!(aside(&path)?, 8, "what was corrupt is lost");
-    ensure!(stage.daemon.log().contains("totals.corrupt-"), "not in the log");
+    ensure!(stage.daemon.log().contains("totals.json.corrupt-"), "not in the log");
     Ok(())
 }
 

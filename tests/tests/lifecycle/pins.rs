@@ -194,16 +194,20 @@ fn strangers_pins_are_named_and_survive_start_stop_and_a_new_start() -> Result<(
     }
     ensure!(all_there(), "the start removed one");
     stage.daemon.kill();
-    let said = stage.daemon.ok(&["stop", "--detach"])?;
-    for stray in &strays {
-        ensure!(said.contains(&*stray.to_string_lossy()), "{} is not named: {said}", stray.display());
-    }
+    let all_named = |said: &str| -> Result<()> {
+        for stray in &strays {
+            ensure!(said.contains(&*stray.to_string_lossy()), "{} is not named: {said}", stray.display());
+        }
+        Ok(())
+    };
+    all_named(&stage.daemon.ok(&["stop", "--detach"])?).context("without a daemon")?;
     ensure!(all_there() && stage.xdp()?.is_none(), "the stop removed one, or did not detach");
     let left: BTreeSet<PathBuf> = pins(&stage)?;
     assert_eq!(left.len(), 5, "{left:?}");
     stage.daemon.start()?;
     stage.forwards()?;
-    stage.daemon.detach()?;
+    all_named(&stage.daemon.ok(&["stop", "--detach"])?).context("with a daemon")?;
+    assert_eq!(stage.daemon.ended()?, 0);
     ensure!(all_there() && stage.xdp()?.is_none(), "the stop removed one, or did not detach");
     for stray in &strays {
         fs::remove_dir(stray).or_else(|_| fs::remove_file(stray))?;

@@ -13,7 +13,7 @@ pub const MAX_TRACE_FRAMES: usize = 64;
 pub struct TraceRequest {
     /// The frames from the Ethernet header on, as hexadecimal digits; up to 64 of up to 9,238 bytes each.
     pub frames: Vec<String>,
-    /// The interface that they come in by; the first attached one if absent.
+    /// The interface that they come in by; the first attached one of role steer if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
     /// Whether the attached program runs them for real: counted, and their flows stored.
