@@ -43,6 +43,9 @@ pub(super) struct Promises {
     served: BTreeSet<ServiceKey>,
     /// Slots that take flows before and after.
     steady: BTreeSet<u16>,
+    /// VIPs that there are afterwards: one stays, and is answered for, while the last service that it had makes room for
+    /// those that it gets.
+    vips: BTreeSet<IpAddr>,
 }
 
 #[derive(Clone, Debug)]
@@ -93,7 +96,7 @@ impl Kernel {
 
     /// What must hold on the way from here to `desired`.
     pub(super) fn promises(&self, desired: &Desired) -> Promises {
-        let mut promises = Promises::default();
+        let mut promises = Promises { vips: desired.vips.keys().copied().collect(), ..Promises::default() };
         for (key, service) in &desired.services {
             let Some(index) = self.keys.get(key) else { continue };
             let will_serve = service.backends.values().any(|backend| backend.table_weight > 0);
@@ -174,7 +177,9 @@ impl Kernel {
                 self.recent_indexes.insert(index);
                 self.recent_regions.extend(self.in_force(index).map(|table| table.region));
                 let last = !self.keys.keys().any(|other| other.vip == key.vip);
-                assert!(!last || !self.vips.contains_key(&key.vip), "VIP without a service: {op:?}");
+                let stays = promises.vips.contains(&key.vip);
+                let left_over = last && !stays && self.vips.contains_key(&key.vip);
+                assert!(!left_over, "VIP without a service: {op:?}");
             }
             MapOp::InsertVip { addr, flags } => {
                 assert!(self.keys.keys().any(|key| key.vip == *addr), "VIP before its service: {op:?}");
