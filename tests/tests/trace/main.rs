@@ -192,6 +192,32 @@ fn trace_leaves_everything_as_it_was_and_commit_does_not() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_attached_program_does_what_the_dry_run_says() -> Result<()> {
+    let stage = Stage::set()?;
+    let vip = stage.lab.vips[0].0;
+    let frames = [
+        "80",
+        "80 --flags A",
+        "80 --flags F",
+        "80 --flags S --payload 700",
+        "80 --ttl 1",
+        "80 --payload 1460",
+    ];
+    let others = ["81", "82", "53 --proto udp", "53 --proto udp --payload 1400"];
+    for (number, frame) in frames.into_iter().chain(others).enumerate() {
+        // Each twice: as the first packet of its flow, and as the next.
+        for _ in 0..2 {
+            let line = format!("--from 10.20.1.1:{} --to {vip}:{frame}", 41_000 + number);
+            let (said, done) = (stage.trace(&line)?, stage.trace(&format!("{line} --commit"))?);
+            for key in ["verdict", "reason", "service", "backend", "flow", "output_hex"] {
+                ensure!(said[key] == done[key], "{line}: {key} {} became {}", said[key], done[key]);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A capture of these frames.
 fn pcap(link_type: u32, frames: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes: Vec<u8> = [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65_535, link_type]
