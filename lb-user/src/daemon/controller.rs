@@ -268,6 +268,11 @@ impl Controller {
         let census = sweep::pass(self.tables.flow_words(), present_tick(), &facts);
         drop(facts);
         self.census = census;
+        self.watch_counters();
+    }
+
+    /// Looks at what alarms are raised by. What the first look finds belongs to the past.
+    pub(super) fn watch_counters(&mut self) {
         self.watch_flow_table();
         self.watch_faults();
     }

@@ -172,6 +172,8 @@ impl Controller {
     /// Fills the maps and attaches.
     async fn go(&mut self, fresh: bool) -> Result<()> {
         let config = self.loaded.config.clone();
+        // Before the first packet of this start: one that is lost at once is none of the past.
+        self.watch_counters();
         self.check_positions(&config.interfaces)?;
         self.publish_interfaces();
         self.prober.configure(Instant::now().into_std(), &config);
