@@ -298,12 +298,18 @@ fn native_frames_to_a_driver_that_takes_none_are_refused_counted_and_warned_of()
     Ok(())
 }
 
+/// Makes an interface of the balancer that runs somebody else's program; its section of the configuration.
+fn occupied(lab: &Lab) -> Result<&'static str> {
+    lab.balancers[0].ns.ip("link add uplink type veth peer name far\nlink set uplink up\nlink set far up")?;
+    attach_pass(&lab.balancers[0].ns, "uplink", &lab.pin_folder("foreign")?)?;
+    Ok("\n[[interface]]\nname = \"uplink\"\n")
+}
+
 #[test]
 fn a_takeover_that_is_refused_leaves_every_program_where_it_was() -> Result<()> {
     let lab = Lab::builder().backends(1).second_segment(1500).build()?;
     let (_decap, _liners) = (Decap::attach_second(&lab, &lab.backends[0])?, liners(&lab)?);
-    lab.balancers[0].ns.ip("link add uplink type veth peer name far\nlink set uplink up\nlink set far up")?;
-    attach_pass(&lab.balancers[0].ns, "uplink", &lab.pin_folder("foreign")?)?;
+    let uplink = occupied(&lab)?;
     let rest = config(&[Service::new("lines", vip(false, 0), LINES).by_second(&lab.backends)]);
     let lines = LineClient::start(&lab.client.ns);
     let mut balancer = Fairlead::launch(&lab, &lab.balancers[0], &(EGRESS.to_owned() + &rest))?;
@@ -311,7 +317,7 @@ fn a_takeover_that_is_refused_leaves_every_program_where_it_was() -> Result<()> 
     balancer.kill();
     // The one that steers is to lead to backends only, and then another cannot be had.
     let roles = rest.replacen("name = \"eth0\"", "name = \"eth0\"\nrole = \"egress\"", 1);
-    let wrong = EGRESS.replace("egress", "steer") + &roles + "\n[[interface]]\nname = \"uplink\"\n";
+    let wrong = EGRESS.replace("egress", "steer") + &roles + uplink;
     balancer.write_config(&wrong)?;
     let (code, said) = balancer.refused()?;
     ensure!(code == 5 && said.contains("uplink") && said.contains("not ours"), "{code}: {said}");
@@ -327,15 +333,14 @@ fn a_takeover_that_is_refused_leaves_every_program_where_it_was() -> Result<()> 
 fn a_reload_that_fails_leaves_roles_and_interfaces_as_they_were() -> Result<()> {
     let lab = Lab::builder().backends(1).second_segment(1500).build()?;
     let (_decap, _liners) = (Decap::attach_second(&lab, &lab.backends[0])?, liners(&lab)?);
-    lab.balancers[0].ns.ip("link add uplink type veth peer name far\nlink set uplink up\nlink set far up")?;
-    attach_pass(&lab.balancers[0].ns, "uplink", &lab.pin_folder("foreign")?)?;
+    let uplink = occupied(&lab)?;
     let rest = config(&[Service::new("lines", vip(false, 0), LINES).by_second(&lab.backends)]);
     let lines = LineClient::start(&lab.client.ns);
     let balancer = Fairlead::launch(&lab, &lab.balancers[0], &(EGRESS.to_owned() + &rest))?;
     connect(&lab, &lines)?;
     let before = egress(&balancer)?;
     // The role changes first, and then an interface cannot be had.
-    let wrong = EGRESS.replace("egress", "steer") + &rest + "\n[[interface]]\nname = \"uplink\"\n";
+    let wrong = EGRESS.replace("egress", "steer") + &rest + uplink;
     balancer.write_config(&wrong)?;
     let Answer { code, stderr, .. } = balancer.cli(&["config", "reload"])?;
     ensure!(code == 5 && stderr.contains("uplink") && stderr.contains("not ours"), "{code}: {stderr}");
