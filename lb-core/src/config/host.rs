@@ -130,7 +130,7 @@ fn check_route(
     }
     if let (Mode::L2, Some(gateway)) = (mode, route.gateway) {
         let reason = format!("mode \"l2\", but backend {backend} is behind gateway {gateway}");
-        return notes.problem(key, reason, "use mode = \"ipip\", or a backend on the balancer's own segment");
+        return notes.problem(key, reason, "use mode = \"ipip\", or a backend on a segment of the balancer");
     }
     if mode == Mode::Ipip && route.source.is_none() {
         let reason = format!("there is no source address for packets to backend {backend}");

@@ -315,7 +315,7 @@ fn a_takeover_that_is_refused_leaves_every_program_where_it_was() -> Result<()> 
     let mut balancer = Fairlead::launch(&lab, &lab.balancers[0], &(EGRESS.to_owned() + &rest))?;
     connect(&lab, &lines)?;
     balancer.kill();
-    // The one that steers is to lead to backends only, and then another cannot be had.
+    // The one that steers is to lead to backends only, and another cannot be had.
     let roles = rest.replacen("name = \"eth0\"", "name = \"eth0\"\nrole = \"egress\"", 1);
     let wrong = EGRESS.replace("egress", "steer") + &roles + uplink;
     balancer.write_config(&wrong)?;
@@ -339,7 +339,7 @@ fn a_reload_that_fails_leaves_roles_and_interfaces_as_they_were() -> Result<()> 
     let balancer = Fairlead::launch(&lab, &lab.balancers[0], &(EGRESS.to_owned() + &rest))?;
     connect(&lab, &lines)?;
     let before = egress(&balancer)?;
-    // The role changes first, and then an interface cannot be had.
+    // One is to change its role, and another cannot be had.
     let wrong = EGRESS.replace("egress", "steer") + &rest + uplink;
     balancer.write_config(&wrong)?;
     let Answer { code, stderr, .. } = balancer.cli(&["config", "reload"])?;

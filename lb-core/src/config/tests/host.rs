@@ -69,7 +69,7 @@ fn host_that_does_not_fit_is_named_with_line_and_remedy() {
             l2,
             route("eth0", Some("10.0.0.253"), Some("10.0.0.254")),
             "line 12: service[0].backend[0].address: mode \"l2\", but backend 10.0.0.1 is behind gateway 10.0.0.253; \
-             use mode = \"ipip\", or a backend on the balancer's own segment",
+             use mode = \"ipip\", or a backend on a segment of the balancer",
         ),
         (
             GOOD.to_owned(),
