@@ -44,7 +44,8 @@ pub use advert::{Advert, AdvertError, ChecksumForm, Decoded, EncodeError, MAX_AD
 pub use effect::{Effect, Warning};
 pub use input::Input;
 pub use machine::{
-    HANDOVER_INTERVALS, LEASE_INTERVALS, LONE_INTERVALS, MAX_HOLD, MIN_REPLY_GAP, Machine, TAKEOVER_INTERVALS,
+    GIVER_SILENT_INTERVALS, HANDOVER_INTERVALS, LEASE_INTERVALS, LONE_INTERVALS, MAX_HOLD, MIN_REPLY_GAP,
+    Machine, TAKEOVER_INTERVALS, TIE_INTERVALS,
 };
 pub use reason::{Reason, Transition};
 pub use settings::{RouterSettings, Settings};

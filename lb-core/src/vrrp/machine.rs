@@ -9,6 +9,7 @@ use super::{Effect, Input, Priority, Reason, Role, RouterId, Settings, Transitio
 
 mod active;
 mod backup;
+mod rank;
 mod router;
 
 use active::Active;
@@ -26,6 +27,11 @@ pub const HANDOVER_INTERVALS: u32 = 3;
 /// Advert intervals in which a node that took over on request does not yield to the one that gave up: longer than
 /// [`HANDOVER_INTERVALS`], so that never both give way to each other.
 pub const TAKEOVER_INTERVALS: u32 = 4;
+/// Advert intervals of silence after which the one that gave up counts as having done so, and is a rival if it comes back,
+/// which it cannot before: two of its last adverts may be lost.
+pub const GIVER_SILENT_INTERVALS: u32 = 3;
+/// Advert intervals after which a tie is settled on a router other than the first one: two adverts on that may be lost.
+pub const TIE_INTERVALS: u32 = 3;
 /// Longest time that a planned restart may ask for. A peer's word, or a typing error, should not leave VIPs unanswered
 /// for longer than somebody would watch it.
 pub const MAX_HOLD: Duration = Duration::from_secs(600);
@@ -58,8 +64,10 @@ struct Track {
 /// The machine of all virtual routers that move together.
 ///
 /// The caller passes time and inputs to [`Self::handle`], does at once what [`Self::poll`] gives until that is empty, and
-/// comes back at [`Self::next_deadline`]. After a time in which it could not run it should read what waits in its
-/// sockets before it ticks; should it tick first, the machine waits once for what might be there.
+/// comes back at [`Self::next_deadline`]. It takes the time, *then* reads its sockets until they are empty, and then
+/// ticks with the time taken: wherever it is stopped in between, no backup takes over from a node whose adverts are there
+/// to be read. Should it tick first nevertheless, a machine that finds itself late by more than half an interval waits
+/// once for what there might be.
 #[derive(Clone, Debug)]
 pub struct Machine {
     settings: Settings,

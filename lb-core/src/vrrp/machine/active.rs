@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::rank::{Rank, Tie};
+use super::router::Router;
 use super::{
-    Announcements, HANDOVER_INTERVALS, LEASE_INTERVALS, LONE_INTERVALS, MIN_REPLY_GAP, Machine, State,
-    TAKEOVER_INTERVALS,
+    Announcements, GIVER_SILENT_INTERVALS, HANDOVER_INTERVALS, LEASE_INTERVALS, LONE_INTERVALS,
+    MIN_REPLY_GAP, Machine, State, TAKEOVER_INTERVALS,
 };
-use crate::vrrp::{Advert, Effect, Heard, Reason, Role, RouterId, Warning};
+use crate::vrrp::{Advert, AdvertInterval, Effect, Heard, Reason, Role, RouterId, Warning};
 
 #[derive(Clone, Debug)]
 pub(super) struct Active {
@@ -24,19 +26,41 @@ pub(super) struct Active {
     handover: Option<Duration>,
     /// Who gave this role away.
     givers: BTreeMap<RouterId, Giver>,
+    /// Rivals of equal priority.
+    pub(super) ties: BTreeMap<RouterId, Tie>,
 }
 
 /// One that asked this node to take over and has not yet heard that it did.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Giver {
-    from: IpAddr,
-    /// From then on it is a rival like any other: it may have become active again.
+struct Giver {
+    /// `None`: it has not been heard here of late, and is the first one that will be.
+    from: Option<IpAddr>,
+    /// Who is silent for so long has given up its role, and is then a rival like any other.
+    silence: Duration,
+    heard_at: Duration,
+    /// From then on it is one in any case: it may have found that nobody took over.
     until: Duration,
 }
 
 impl Giver {
-    fn who_advertised(now: Duration, heard: &Heard) -> Self {
-        Self { from: heard.from, until: now.saturating_add(heard.interval.times(TAKEOVER_INTERVALS)) }
+    fn new(now: Duration, from: Option<IpAddr>, interval: AdvertInterval) -> Self {
+        Self {
+            from,
+            silence: interval.times(GIVER_SILENT_INTERVALS),
+            heard_at: now,
+            until: now.saturating_add(interval.times(TAKEOVER_INTERVALS)),
+        }
+    }
+
+    /// Whether an advert is the last of its old role.
+    fn still_gives(&mut self, now: Duration, from: IpAddr) -> bool {
+        let gives = *self.from.get_or_insert(from) == from
+            && now < self.until
+            && now.saturating_sub(self.heard_at) < self.silence;
+        if gives {
+            self.heard_at = now;
+        }
+        gives
     }
 }
 
@@ -51,6 +75,7 @@ impl Active {
             announcements: None,
             handover: None,
             givers: BTreeMap::new(),
+            ties: BTreeMap::new(),
         }
     }
 
@@ -67,8 +92,8 @@ impl Active {
         [announcement, self.handover].into_iter().flatten().fold(self.next_advert, Duration::min)
     }
 
-    fn holds_against(&self, now: Duration, id: RouterId, from: IpAddr) -> bool {
-        self.givers.get(&id).is_some_and(|giver| giver.from == from && now < giver.until)
+    fn holds_against(&mut self, now: Duration, id: RouterId, from: IpAddr) -> bool {
+        self.givers.get_mut(&id).is_some_and(|giver| giver.still_gives(now, from))
     }
 }
 
@@ -169,7 +194,7 @@ impl Machine {
 
     /// RFC 9568, 6.4.3.
     fn hear_as_active(&mut self, now: Duration, id: RouterId, from: IpAddr, advert: &Advert) {
-        let State::Active(active) = &self.state else { return };
+        let State::Active(active) = &mut self.state else { return };
         if advert.priority == 0 {
             // Somebody who is not followed any more says goodbye; the others should not be in doubt.
             self.reply(now);
@@ -184,17 +209,23 @@ impl Machine {
             // No answer either: if it does not hear us, each of its adverts would be answered, and each answer by one.
             return;
         }
-        if self.is_better(now, id, from, advert.priority) {
-            self.yield_to(now, id, advert, Reason::Better { from, priority: advert.priority });
-            return;
+        match self.rank(now, id, from, advert.priority) {
+            Rank::Better => {
+                self.yield_to(now, id, advert, Reason::Better { from, priority: advert.priority })
+            }
+            Rank::Worse => self.assert_role(now, id),
+            Rank::Open => {}
         }
+    }
+
+    /// A worse one is active too: it should know, and hosts that may have learnt its address (RFC 9568, 6.4.3).
+    fn assert_role(&mut self, now: Duration, id: RouterId) {
         if let Some(router) = self.routers.get_mut(&id) {
             router.statistics.rivals += 1;
         }
         self.reply(now);
         let interval = self.settings.interval;
         if let State::Active(active) = &mut self.state {
-            // Hosts may have learnt the rival's address.
             active
                 .announcements
                 .get_or_insert_with(|| Announcements::repeated(now, interval))
@@ -217,32 +248,6 @@ impl Machine {
         if let State::Backup(backup) = &mut self.state {
             backup.follow(id, now.saturating_add(down));
         }
-    }
-
-    /// Whether somebody is to be active rather than this node: by priority, then by address as an unsigned number.
-    fn is_better(&self, now: Duration, id: RouterId, from: IpAddr, priority: u8) -> bool {
-        match priority.cmp(&self.priority().get()) {
-            std::cmp::Ordering::Greater => true,
-            std::cmp::Ordering::Less => false,
-            std::cmp::Ordering::Equal => {
-                let ours = self.routers.get(&id).map(|router| router.settings.source);
-                !self.is_settled_elsewhere(now, id) && ours.is_some_and(|ours| from > ours)
-            }
-        }
-    }
-
-    /// Between two Fairlead peers the first router that hears the other settles a tie for all: addresses may stand in
-    /// another order in the other family, and both would yield.
-    fn is_settled_elsewhere(&self, now: Duration, id: RouterId) -> bool {
-        let priority = self.priority().get();
-        let tied = |heard: Heard| {
-            heard.fairlead
-                && heard.priority == priority
-                && !heard.resigned
-                && now.saturating_sub(heard.at) < heard.interval.times(LEASE_INTERVALS)
-        };
-        let here = self.routers.get(&id).and_then(|router| router.heard).is_some_and(tied);
-        here && self.routers.range(..id).any(|(_, router)| router.heard.is_some_and(tied))
     }
 
     /// It stays active until a peer is heard to be.
@@ -271,8 +276,13 @@ impl Machine {
 
     /// For a while this node does not yield to those that it heard last, one of which gives its role away.
     pub(super) fn hold_against_givers(&mut self, now: Duration) {
-        let heard = self.routers.iter().filter_map(|(id, router)| Some((*id, router.heard?)));
-        let givers = heard.map(|(id, heard)| (id, Giver::who_advertised(now, &heard))).collect();
+        let (priority, own) = (self.priority(), self.settings.interval);
+        let giver = |router: &Router| {
+            let fresh = |heard: &Heard| now.saturating_sub(heard.at) < priority.active_down(heard.interval);
+            let heard = router.heard.filter(fresh);
+            Giver::new(now, heard.map(|heard| heard.from), heard.map_or(own, |heard| heard.interval))
+        };
+        let givers = self.routers.iter().map(|(id, router)| (*id, giver(router))).collect();
         if let State::Active(active) = &mut self.state {
             active.givers = givers;
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::active::Active;
-use super::{LEASE_INTERVALS, Machine, State};
+use super::{Machine, State};
 use crate::vrrp::{Advert, AdvertInterval, Heard, Reason, Role, RouterId, Warning};
 
 #[derive(Clone, Debug)]
@@ -60,15 +60,42 @@ impl Machine {
 
     pub(super) fn tick_backup(&mut self, now: Duration) {
         let State::Backup(backup) = &self.state else { return };
+        let was_late = backup.was_late;
         let Some(at) = self.takeover_at(backup).filter(|at| *at <= now) else { return };
+        if self.follow_after_all(now) {
+            return;
+        }
         // Was it stopped? Then adverts may be waiting to be read, and an active node would be preempted that is well.
         // Only once: a node that is always late is still better than none.
-        if now.saturating_sub(at) > self.settings.interval.duration() / 2 && !backup.was_late {
+        if now.saturating_sub(at) > self.settings.interval.duration() / 2 && !was_late {
             self.wait_for_missed(now);
             return;
         }
         let reason = self.why_active(now);
         self.become_active(now, reason);
+    }
+
+    /// Something may have come to stand against a preemption that was under way (a closed gate, another priority, a
+    /// setting) since the worse one was heard last. It is followed as if it had stood against it then.
+    fn follow_after_all(&mut self, now: Duration) -> bool {
+        let priority = self.priority();
+        let down = |heard: &Heard| heard.at.saturating_add(priority.active_down(heard.interval));
+        let heard: Vec<(RouterId, Heard)> = self
+            .routers
+            .iter()
+            .filter_map(|(id, router)| Some((*id, router.heard?)))
+            .filter(|(_, heard)| !heard.resigned && now < down(heard))
+            .collect();
+        let mut follows = false;
+        for (id, heard) in heard {
+            if heard.priority >= priority.get() || !self.may_preempt(now, heard.fairlead) {
+                if let State::Backup(backup) = &mut self.state {
+                    backup.follow(id, down(&heard));
+                }
+                follows = true;
+            }
+        }
+        follows
     }
 
     /// One more advert should have come by then.
@@ -93,7 +120,7 @@ impl Machine {
         if heard.resigned {
             return Reason::Resigned { from: heard.from };
         }
-        let alive = now.saturating_sub(heard.at) < heard.interval.times(LEASE_INTERVALS);
+        let alive = now.saturating_sub(heard.at) < self.priority().active_down(heard.interval);
         if alive && heard.priority < self.priority().get() {
             return Reason::Preempted { worse: heard.from, priority: heard.priority };
         }

@@ -138,9 +138,26 @@ fn a_tie_between_peers_is_settled_by_the_first_router_that_hears_the_other() {
     bench.put(4_000, heard(LOWER, 100));
     bench.put(4_100, heard_v6("fe80::6", 100));
     assert_eq!(bench.machine.role(), Role::Active, "settled in IPv4");
+    // Nothing is heard in IPv4, or it was overtaken.
     let mut bench = Bench::active(dual_stack());
-    bench.put(4_100, heard_v6("fe80::6", 100));
-    assert_eq!(bench.machine.role(), Role::Backup, "nothing was heard in IPv4");
+    for (at, role) in
+        [(4_100, Role::Active), (5_100, Role::Active), (6_100, Role::Active), (7_100, Role::Backup)]
+    {
+        bench.run(at);
+        bench.put(at, heard_v6("fe80::6", 100));
+        assert_eq!(bench.machine.role(), role, "{at}");
+    }
+}
+
+#[test]
+fn a_tie_with_a_foreign_router_is_settled_on_each_router() {
+    let mut bench = Bench::active(dual_stack());
+    bench.put(4_000, heard(LOWER, 100));
+    let Input::Advert { router, from, advert, .. } = heard_v6("fe80::6", 100) else {
+        unreachable!("an advert")
+    };
+    bench.put(4_100, Input::Advert { router, from, advert, fairlead: false });
+    assert_eq!(bench.machine.role(), Role::Backup);
 }
 
 #[test]

@@ -77,13 +77,30 @@ fn who_took_over_holds_against_the_giver_for_a_while_without_answering_it() {
     let mut bench = Bench::started(settings());
     bench.put(1_000, heard(HIGHER, 200));
     bench.put(1_100, Input::TakeOver);
-    for at in [1_150, 2_000, 3_000] {
+    for at in [1_150, 2_000, 3_000, 4_000, 5_000] {
         assert!(bench.put(at, heard(HIGHER, 200)).is_empty());
         bench.run(at + 100);
     }
     // The giver has given up waiting: it is active, and the better one.
     bench.run(5_000);
     bench.check(5_100, heard(HIGHER, 200), &["lease off", "backup: 192.0.2.6 is active with priority 200"]);
+}
+
+#[test]
+fn a_giver_that_was_not_heard_before_is_the_first_one_that_is() {
+    let mut bench = Bench::started(settings());
+    bench.put(1_100, Input::TakeOver);
+    bench.check(1_200, heard(HIGHER, 200), &[]);
+    bench.check(1_300, heard(LOWER, 200), &["lease off", "backup: 192.0.2.4 is active with priority 200"]);
+}
+
+#[test]
+fn a_giver_that_was_silent_is_a_rival_like_any_other() {
+    let mut bench = Bench::started(settings());
+    bench.put(1_000, heard(HIGHER, 200));
+    bench.put(1_100, Input::TakeOver);
+    bench.run(4_050);
+    bench.check(4_100, heard(HIGHER, 200), &["lease off", "backup: 192.0.2.6 is active with priority 200"]);
 }
 
 #[test]
@@ -136,6 +153,26 @@ fn a_closed_gate_keeps_a_live_peer_active() {
     gate(&mut bench, 6_100, false);
     bench.put(7_000, heard(LOWER, 50));
     assert_eq!(bench.deadline(), Some(7_000 + 3_609));
+}
+
+#[test]
+fn what_comes_to_stand_against_a_preemption_under_way_stops_it() {
+    // With the skew of priority 50 it waits longer.
+    let inputs = [
+        (Input::Gate { open: false }, 3_609),
+        (Input::Settings(Settings { preempt: false, ..settings() }), 3_609),
+        (Input::Settings(Settings { priority: priority(50), ..settings() }), 3_804),
+        (Input::Track { fault: None, penalty: 50 }, 3_804),
+    ];
+    for (input, down) in inputs {
+        let mut bench = Bench::started(settings());
+        gate(&mut bench, 0, true);
+        bench.put(2_000, heard(LOWER, 50));
+        bench.put(3_000, heard(LOWER, 50));
+        bench.check(3_500, input.clone(), &[]);
+        bench.check(DOWN, Input::Tick, &[]);
+        assert_eq!(bench.deadline(), Some(3_000 + down), "{input:?}: as if it had been followed");
+    }
 }
 
 #[test]
