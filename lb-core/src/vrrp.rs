@@ -10,19 +10,23 @@
 //!
 //! # Bounds
 //!
-//! `i` is the advert interval (the same on all nodes), `skew` that of the node in question, `d` the longest delay of
-//! the network between nodes that hear each other, both ways, and lose no three adverts in a row.
+//! `i` is the advert interval (the same on all nodes), `skew` that of the node in question, `d` the longest delay of the
+//! network. They hold among nodes that hear each other both ways, in one family at least, of whose adverts no three in a
+//! row are lost, whose delays differ by less than the skew, and whose clocks run at the same speed within 1 part in 500.
+//! `lb-core/tests/ha` looks at all of them at every event.
 //!
-//! - *Takeover*: after the death of an active node another one answers within `3 i + skew + d`, counted from the last
-//!   advert that was heard. The dead node's lease has run out by then if that was the last one it sent: its lease ends
-//!   `skew` before the first other one begins to answer, whatever the origin of their clocks, as long as they run at
-//!   the same speed within 2 parts in 768 (the skew of priority 254 against three intervals).
-//! - *Resignation* (stop, fault): within `skew + d`; not overlapping, as the lease is cleared first.
-//! - *Preemption, handover, two that took over at the same time*: both answer, for `d` at most, and none never.
-//! - *Partition*: one on each side; one again `i + d` after it has healed.
-//! - *A stopped node that wakes* does not answer if it slept longer than 2.5 `i`; whoever slept less had not been missed.
-//! - *Lone lease*: only a node that heard no peer for ten intervals has one. If its daemon dies, and a peer then comes
-//!   that had not been there, both answer until that lease ends: the price of surviving the daemon's restart alone.
+//! - *Death*: another one answers within `3 i + skew + d`, `skew` that of the best backup. The lease of the dead one ended
+//!   before, unless the last adverts it sent were lost: `skew` lies between.
+//! - *Goodbye* (stop, fault): within `skew + d`, and not both, as the lease is cleared first. If the goodbye is lost, or
+//!   overtaken by an advert, as after a death.
+//! - *Change while both are well* (preemption, handover, takeover by two at once): both answer until the first advert of
+//!   the better one is heard, `d`, or `2 i + d` if two are lost. Somebody answers at every time.
+//! - *Partition*: one on each side within `4 i + d`; at most one again `3 i + 200 ms` after it has healed.
+//! - *Anything else*, any number of changes at once: exactly one `6 i + 200 ms` after the last. Where equal priorities meet
+//!   in two families, of which only the second is heard, both may answer for `7 i` first, or both yield and wait.
+//! - *A stopped node* that wakes does not answer if it slept longer than 2.5 `i`; whoever slept less was not missed.
+//! - *Lone lease*: only a node that heard no peer for ten intervals has one. If its daemon dies, and then a peer comes that
+//!   was not there before, both answer until that lease ends: the price of surviving the daemon's restart alone.
 
 use std::fmt;
 use std::net::IpAddr;
