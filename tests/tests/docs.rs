@@ -144,7 +144,8 @@ fn every_test_that_the_ledger_of_the_rfc_names_exists() -> Result<()> {
     let ledger = document("docs/RFC9568.md")?;
     // Names of tests are sentences; other names have fewer words.
     let is_test = |word: &&str| {
-        word.split('_').count() > 3 && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        word.split('_').count() > 3
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
     };
     let named: Vec<&str> = ledger.split('`').skip(1).step_by(2).filter(is_test).collect();
     ensure!(named.len() > 50, "docs/RFC9568.md has lost its tests");

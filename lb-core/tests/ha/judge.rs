@@ -4,8 +4,8 @@
 //!    to the other (`Plan::overlap`), and for `Plan::healed_after` after a partition has healed.
 //! 2. In a group of nodes that hear each other, of which one may be active, somebody answers: at every time, but for the
 //!    bound of the last death, goodbye or cut. Commands, reloads, gates, preemption and healing are no excuse.
-//! 3. Beside the lease of a node that was killed or stopped nobody begins to answer (in schedules without other changes
-//!    and without lost packets; a lone lease is what it is).
+//! 3. Beside the lease of a node that was killed or stopped nobody begins to answer (in schedules without other changes,
+//!    lost packets and lone leases).
 //! 4. Nobody takes over from a live node that it hears, but by preemption with its gate open, or on request.
 
 use lb_core::vrrp::{Reason, Role};
@@ -112,13 +112,12 @@ impl World {
         }
         if self.judge.both[one][other].replace(at).is_none() {
             self.judge.seen.overlaps += 1;
-            let long = [one, other].iter().any(|node| self.nodes[*node].ours().is_some_and(|ours| ours.long));
             // It may have died before anybody heard that it had taken over.
             let unheard = [one, other].iter().any(|node| {
                 let node = &self.nodes[*node];
                 !node.runs() && at - node.active_since <= self.plan.delay.1 + self.plan.slack()
             });
-            if !alive && !long && !unheard && self.is_deaths() {
+            if !alive && !unheard && self.is_deaths() {
                 self.judge.wrong(format!("{one} and {other} answer, of which one does not run"));
             }
         }

@@ -56,8 +56,6 @@ pub(crate) struct Ours {
     pub(crate) settings: Settings,
     /// In the kernel.
     pub(crate) lease: Duration,
-    /// The lease is longer than three intervals: of a node without peers, or for a planned restart.
-    pub(crate) long: bool,
     pub(crate) sync: SyncModel,
     pub(crate) gate_open: bool,
     pub(crate) paused: bool,
@@ -182,7 +180,6 @@ impl Ours {
             machine: Machine::new(settings.clone()),
             settings,
             lease: Duration::ZERO,
-            long: false,
             sync: SyncModel::new(node.sync_takes.map(Duration::from_nanos), 3 * interval(plan).duration()),
             gate_open: false,
             paused: false,

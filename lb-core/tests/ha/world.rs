@@ -332,10 +332,9 @@ impl World {
     fn perform(&mut self, node: usize, now: Duration, effect: Effect) {
         match effect {
             Effect::SetLease { until } => {
-                let longest = now + 3 * crate::node::interval(&self.plan).duration();
-                let Some(ours) = self.nodes[node].ours_mut() else { return };
-                ours.lease = until;
-                ours.long = until > longest;
+                if let Some(ours) = self.nodes[node].ours_mut() {
+                    ours.lease = until;
+                }
             }
             Effect::SendAdvert { router, priority, .. } => {
                 self.broadcast(node, Message::Advert { family: router.0 as usize, priority });
