@@ -152,8 +152,9 @@ impl World {
     /// Peers are told first; nothing else happens meanwhile.
     fn restart_planned(&mut self, node: usize) {
         let is_active = self.nodes[node].ours().is_some_and(|ours| ours.machine.role() == Role::Active);
-        let alone = self.plan.kind == Kind::Foreign || !self.plan.calm || !self.is_settled();
-        if !self.is_running_ours(node) || !is_active || alone {
+        let alone = self.nodes.iter().filter(|node| node.answers(self.at)).count() == 1;
+        let quiet = alone && self.plan.kind != Kind::Foreign && self.plan.calm && self.is_settled();
+        if !self.is_running_ours(node) || !is_active || !quiet {
             return;
         }
         let down = self.random.hundredths(self.plan.interval, 10, 500);
@@ -166,6 +167,7 @@ impl World {
         }
         self.input(node, Input::Stop { hold: Some(hold) });
         self.nodes[node].process = Process::Dead;
+        self.judge.restarting = Some((node, self.at + down));
         self.restore(down, Event::Boot { node });
     }
 

@@ -6,7 +6,8 @@
 //!    bound of the last death, goodbye or cut. Commands, reloads, gates, preemption and healing are no excuse.
 //! 3. Beside the lease of a node that was killed or stopped nobody begins to answer (in schedules without other changes,
 //!    lost packets and lone leases).
-//! 4. Nobody takes over from a live node that it hears, but by preemption with its gate open, or on request.
+//! 4. During a planned restart nobody else answers.
+//! 5. Nobody takes over from a live node that it hears, but by preemption with its gate open, or on request.
 
 use lb_core::vrrp::{Reason, Role};
 
@@ -22,6 +23,8 @@ pub(crate) struct Judge {
     both: [[Option<u64>; MAX_NODES]; MAX_NODES],
     /// Since when both answer, run and hear each other.
     rivals: [[Option<u64>; MAX_NODES]; MAX_NODES],
+    /// A planned restart: of whom, and until when.
+    pub(crate) restarting: Option<(usize, u64)>,
     pub(crate) fault: Option<String>,
     pub(crate) seen: Seen,
 }
@@ -89,6 +92,12 @@ impl World {
         }
         for (one, other) in (0..count).flat_map(|one| (one + 1..count).map(move |other| (one, other))) {
             self.look_at_pair(one, other, answers[one] && answers[other]);
+        }
+        if let Some((node, until)) = self.judge.restarting.filter(|(_, until)| self.at < *until)
+            && let Some(other) =
+                (0..count).find(|other| *other != node && answers[*other] && self.mutual(node, *other))
+        {
+            self.judge.wrong(format!("{other} answers before {node} is back at {until}"));
         }
         let nobody = |world: &Self, node: usize| {
             !(0..count).any(|other| answers[other] && (other == node || world.mutual(node, other)))

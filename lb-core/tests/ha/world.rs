@@ -13,6 +13,8 @@ use crate::plan::{CHANGES, Kind, Plan};
 use crate::random::Random;
 use crate::sync::FlowSync;
 
+/// Events in one schedule, of which most have some thousands.
+const MAX_EVENTS: u64 = 1_000_000;
 /// Lines of a failed schedule that are shown.
 const SHOWN: usize = 80;
 
@@ -97,6 +99,9 @@ impl World {
                 break;
             }
             self.at = at;
+            if self.numbered > MAX_EVENTS {
+                return Err("a machine does not wait".to_owned());
+            }
             self.look();
             self.happen(event);
             self.look();
