@@ -42,8 +42,8 @@ pub enum Input {
         /// By how much its priority is lowered.
         penalty: u8,
     },
-    /// Whether this node has what it needs to preempt a live Fairlead peer: its flows, and digests that agree. Closed at
-    /// the start.
+    /// Whether this node has what it needs to preempt a live Fairlead peer: its flows, and digests that agree. Closed
+    /// before the first one.
     Gate {
         /// May preempt.
         open: bool,

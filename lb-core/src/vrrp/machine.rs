@@ -126,7 +126,9 @@ impl Machine {
             Input::Track { fault, penalty } => self.track(now, Track { fault, penalty }),
             Input::Gate { open } => {
                 self.gate_open = open;
-                self.put_off_preemption(!open);
+                if !open {
+                    self.put_off_preemption();
+                }
             }
             Input::Handover => self.hand_over(now),
             Input::TakeOver => self.take_over(now),
@@ -138,7 +140,7 @@ impl Machine {
             }
             Input::Pause => {
                 self.paused = true;
-                self.put_off_preemption(true);
+                self.put_off_preemption();
             }
             Input::Resume => self.resume(now),
             Input::Tick => self.tick(now),
@@ -258,7 +260,7 @@ impl Machine {
         match (&self.track.fault, had_fault) {
             (Some(fault), false) => {
                 let reason = Reason::Fault(fault.clone());
-                self.put_off_preemption(true);
+                self.put_off_preemption();
                 self.release_lease_of_backup();
                 if self.role() == Role::Active {
                     self.resign();

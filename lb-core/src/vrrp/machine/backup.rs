@@ -145,7 +145,7 @@ impl Machine {
         self.end_hold_if_back(now, advert.interval);
         let ours = self.priority();
         let follow = if advert.priority >= ours.get() {
-            self.put_off_preemption(true);
+            self.put_off_preemption();
             true
         } else {
             !self.may_preempt(now, fairlead)
@@ -194,10 +194,8 @@ impl Machine {
     }
 
     /// The delay before a preemption begins anew.
-    pub(super) fn put_off_preemption(&mut self, really: bool) {
-        if let State::Backup(backup) = &mut self.state
-            && really
-        {
+    pub(super) fn put_off_preemption(&mut self) {
+        if let State::Backup(backup) = &mut self.state {
             backup.preempt_at = None;
         }
     }
