@@ -13,3 +13,4 @@ pub mod history;
 pub mod plan;
 pub mod sweep;
 pub mod totals;
+pub mod vrrp;

@@ -124,6 +124,37 @@ fn every_key_of_the_reference_stands_in_the_table_of_operations() -> Result<()> 
     Ok(())
 }
 
+/// All Rust sources below a folder, one after the other.
+fn sources(folder: &Path) -> Result<String> {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            text += &sources(&path)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text += &fs::read_to_string(&path)?;
+        }
+    }
+    Ok(text)
+}
+
+#[test]
+fn every_test_that_the_ledger_of_the_rfc_names_exists() -> Result<()> {
+    let code = sources(&workspace().join("lb-core"))? + &sources(&workspace().join("tests"))?;
+    let ledger = document("docs/RFC9568.md")?;
+    // Names of tests are sentences; other names have fewer words.
+    let is_test = |word: &&str| {
+        word.split('_').count() > 3
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    let named: Vec<&str> = ledger.split('`').skip(1).step_by(2).filter(is_test).collect();
+    ensure!(named.len() > 50, "docs/RFC9568.md has lost its tests");
+    for name in named {
+        ensure!(code.contains(&format!("fn {name}(")), "docs/RFC9568.md names {name}, which does not exist");
+    }
+    Ok(())
+}
+
 #[test]
 fn links_between_documents_lead_somewhere() -> Result<()> {
     let mut documents = vec![PathBuf::from("README.md"), PathBuf::from("CHANGELOG.md")];
