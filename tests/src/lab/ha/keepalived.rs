@@ -180,6 +180,12 @@ impl Keepalived {
         Ok(text)
     }
 
+    /// Whether it was started, and neither stopped nor killed since.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// The state of an instance, by the log of this start.
     #[must_use]
     pub fn state(&self, instance: &str) -> Option<State> {

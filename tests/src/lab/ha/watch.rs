@@ -18,6 +18,8 @@ pub const EVERY: Duration = Duration::from_millis(1);
 pub const MAX_LENGTH: Duration = Duration::from_secs(120);
 /// Answers and announcements that are kept, each; more would be a storm, not a measurement.
 const MAX_KEPT: usize = 1 << 20;
+/// Stations whose last answers can be asked for while the watch runs; the record has all.
+const MAX_STATIONS: usize = 8;
 
 /// What the watch has seen so far, for whoever waits.
 #[derive(Debug, Default)]
@@ -26,6 +28,27 @@ struct Live {
     /// The station that answered last, in the lower 48 bits; no station is all zero.
     last: AtomicU64,
     answers: AtomicU64,
+    /// For each station its last answer, in microseconds of the watch.
+    stations: [(AtomicU64, AtomicU64); MAX_STATIONS],
+}
+
+impl Live {
+    fn answered(&self, at: Duration, mac: Mac) {
+        let bits = bits_of(mac);
+        let mut places = self.stations.iter();
+        let place = places.find(|(station, _)| [0, bits].contains(&station.load(Ordering::Relaxed)));
+        if let Some((station, last)) = place {
+            station.store(bits, Ordering::Relaxed);
+            last.store(u64::try_from(at.as_micros()).unwrap_or(u64::MAX), Ordering::Release);
+        }
+        self.last.store(bits, Ordering::Release);
+        self.answers.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+fn bits_of(mac: Mac) -> u64 {
+    let [a, b, c, d, e, f] = mac.0;
+    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
 }
 
 /// A running watch. Dropping it ends it.
@@ -78,6 +101,15 @@ impl AnswerWatch {
             [_, _, 0, 0, 0, 0, 0, 0] => None,
             [_, _, a, b, c, d, e, f] => Some(Mac([a, b, c, d, e, f])),
         }
+    }
+
+    /// When this station answered last.
+    #[must_use]
+    pub fn last_answer_of(&self, mac: Mac) -> Option<Duration> {
+        let bits = bits_of(mac);
+        let mut stations = self.live.stations.iter();
+        let (_, last) = stations.find(|(station, _)| station.load(Ordering::Relaxed) == bits)?;
+        Some(Duration::from_micros(last.load(Ordering::Acquire)))
     }
 
     /// How many answers there were so far.
@@ -156,8 +188,6 @@ impl Watcher {
             let request = self.record.asked.len().saturating_sub(1);
             self.record.answers.push(Answer { request, at, mac });
         }
-        let [a, b, c, d, e, f] = mac.0;
-        self.live.last.store(u64::from_be_bytes([0, 0, a, b, c, d, e, f]), Ordering::Release);
-        self.live.answers.fetch_add(1, Ordering::AcqRel);
+        self.live.answered(at, mac);
     }
 }
