@@ -5,4 +5,5 @@ mod herd;
 mod pair;
 mod scene;
 mod starve;
+mod traffic;
 mod watch;

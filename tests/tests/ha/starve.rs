@@ -1,10 +1,11 @@
 //! A process that is starved does not run, and runs on afterwards.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use fairlead_tests::lab::ha::{MAX_STARVE, Starve};
+use fairlead_tests::lab::wait_until;
 use nix::unistd::Pid;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A process that always wants to run.
 struct Spinner(Child);
@@ -36,16 +37,25 @@ impl Drop for Spinner {
 
 #[test]
 fn starved_process_does_not_run_until_it_is_over() -> Result<()> {
+    const LENGTH: Duration = Duration::from_millis(500);
     let spinner = Spinner::start()?;
-    fairlead_tests::lab::wait_until("it runs", MAX_STARVE, || Ok(spinner.ran()? > 2))?;
-    let starve = Starve::begin(spinner.pid(), Duration::from_millis(500))?;
-    let before = spinner.ran()?;
-    starve.end()?;
-    // A few ticks: before the starving thread was there, and after it was gone.
-    let ran = spinner.ran()? - before;
-    ensure!(ran <= 10, "it ran for {ran} hundredths of a second while it starved for 50");
-    let before = spinner.ran()?;
-    fairlead_tests::lab::wait_until("it runs again", MAX_STARVE, || Ok(spinner.ran()? > before + 2))
+    wait_until("it runs", MAX_STARVE, || Ok(spinner.ran()? > 2))?;
+    // On a busy machine this thread may sleep for longer than the process starves: then that said nothing.
+    for _ in 0..10 {
+        let begun = Instant::now();
+        let starve = Starve::begin(spinner.pid(), LENGTH)?;
+        let before = spinner.ran()?;
+        std::thread::sleep(LENGTH / 2);
+        let ran = spinner.ran()? - before;
+        let in_time = begun.elapsed() < LENGTH;
+        starve.end()?;
+        if in_time {
+            ensure!(ran <= 1, "it ran for {ran} hundredths of a second while it starved for 25");
+            let before = spinner.ran()?;
+            return wait_until("it runs again", MAX_STARVE, || Ok(spinner.ran()? > before + 2));
+        }
+    }
+    bail!("the machine is too busy to tell")
 }
 
 #[test]

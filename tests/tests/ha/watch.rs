@@ -87,9 +87,8 @@ fn announcements_are_noted_with_their_station() -> Result<()> {
 fn control_measurement_runs_beside_and_sees_a_dead_line_as_a_stall() -> Result<()> {
     let lab = Lab::builder().backends(0).control().build()?;
     let (control, begun) = (ControlPing::start(&lab)?, Instant::now());
-    std::thread::sleep(Duration::from_millis(300));
-    let quiet = control.stop(begun, Instant::now())?;
-    assert!(quiet.longest < Duration::from_millis(300), "it was not answered at all: {quiet:?}");
+    wait_until("it is answered", SOON, || Ok(control.answers() > 100))?;
+    println!("beside nothing: {:?}", control.stop(begun, Instant::now())?);
 
     let (control, begun) = (ControlPing::start(&lab)?, Instant::now());
     let cut = fairlead_tests::lab::ha::Cut::ToHost.apply(&lab, &lab.control[1])?;
@@ -104,5 +103,5 @@ fn control_measurement_runs_beside_and_sees_a_dead_line_as_a_stall() -> Result<(
 fn control_measurement_needs_its_namespaces() -> Result<()> {
     let lab = Lab::builder().backends(0).build()?;
     assert!(ControlPing::start(&lab).is_err());
-    wait_until("nothing", SOON, || Ok(true))
+    Ok(())
 }

@@ -46,6 +46,12 @@ impl ControlPing {
         Ok(Self { watch: AnswerWatch::with(&from.ns, DEVICE, question, EVERY)? })
     }
 
+    /// How many answers there were so far.
+    #[must_use]
+    pub fn answers(&self) -> u64 {
+        self.watch.answers()
+    }
+
     /// Ends it: the longest stall between these two moments.
     ///
     /// # Errors
