@@ -1,6 +1,7 @@
-//! `fairlead-bench`: what a packet costs, and how long a change takes. `cargo xtask bench` builds and runs it.
+//! `fairlead-bench`: what a packet costs, how long a change takes, what a failover does. `cargo xtask bench` builds and runs it.
 
 mod control;
+mod ha;
 mod packets;
 mod stats;
 
@@ -24,6 +25,8 @@ enum What {
     Packets(packets::Options),
     /// Measure how long changes take: tables, commands, starts
     Control(control::Options),
+    /// Measure what a client notices when a balancer fails
+    Ha(ha::Options),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         None => packets::run(&args.packets),
         Some(What::Packets(options)) => packets::run(&options),
         Some(What::Control(options)) => control::run(&options),
+        Some(What::Ha(options)) => ha::run(&options),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -62,6 +62,12 @@ impl Report {
         Self { checks, environment: json!({}) }
     }
 
+    /// Whether there is a check of this name.
+    #[must_use]
+    pub fn promises(&self, name: &str) -> bool {
+        self.checks.iter().any(|check| check.promise.0 == name)
+    }
+
     /// Records a value.
     ///
     /// # Errors

@@ -20,9 +20,11 @@ pub(crate) struct Options {
 /// Nothing could be built.
 pub(crate) fn run_bench(options: &Options) -> Result<bool> {
     setup::run()?;
-    // The daemon too: `control` starts it.
-    let packages = ["-p", "fairlead-bench", "--bin", "fairlead-bench", "-p", "lb-user", "--bin", "fairlead"];
-    run(cargo().args(["build", "--release"]).args(packages)).context("the bench can't be built")?;
+    // The daemon too: `control` and `ha` start it.
+    let bench = ["-p", "fairlead-bench", "--bin", "fairlead-bench", "-p", "lb-user", "--bin", "fairlead"];
+    // And the lab's servers: `ha` needs them.
+    let peers = ["-p", "fairlead-tests", "--bin", "lab-peer"];
+    run(cargo().args(["build", "--release"]).args(bench).args(peers)).context("the bench can't be built")?;
     let bench = target_dir().join("release/fairlead-bench");
     let mut command = as_root(&bench.to_string_lossy())?;
     Ok(command.args(&options.words).status().context("cannot run the bench")?.success())

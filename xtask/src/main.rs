@@ -33,7 +33,7 @@ enum Task {
     Test(test::Options),
     /// Play a minute of a load balancer's life in network namespaces, and measure it; needs root (or sudo)
     Demo(demo::Options),
-    /// Measure what packets cost (or `control`: how long changes take); needs root (or sudo)
+    /// Measure what packets cost (or `control`: how long changes take; `ha`: what failovers do); needs root (or sudo)
     Bench(bench::Options),
     /// What the BPF programs cost the verifier and the machine, compared with tests/budget.toml; needs root (or sudo)
     Verify(verify::Options),

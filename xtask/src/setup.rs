@@ -12,7 +12,7 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 7] = [
+const TOOLS: [Tool; 9] = [
     Tool { program: "cc", package: "gcc" },
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
@@ -20,6 +20,8 @@ const TOOLS: [Tool; 7] = [
     Tool { program: "ping", package: "iputils-ping" },
     Tool { program: "arping", package: "iputils-arping" },
     Tool { program: "promtool", package: "prometheus" },
+    Tool { program: "keepalived", package: "keepalived" },
+    Tool { program: "nft", package: "nftables" },
 ];
 
 /// Debian's compiler with a prebuilt BPF core, for machines whose rustup nightly has no rust-src.

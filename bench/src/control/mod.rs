@@ -56,7 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 }
 
 /// Where cargo put this program, and `fairlead` beside it.
-fn own_folder() -> Result<PathBuf> {
+pub(crate) fn own_folder() -> Result<PathBuf> {
     let own = std::env::current_exe().context("the bench's own path")?;
     Ok(own.parent().context("a program is in a folder")?.to_owned())
 }

@@ -1,7 +1,8 @@
-//! The servers of the lab, started by it: `lab-peer lines NAME PORT`, `lab-peer udp NAME PORT ADDRESS…`.
+//! The servers of the lab, started by it: `lab-peer lines NAME PORT`, `lab-peer herd NAME PORT`,
+//! `lab-peer udp NAME PORT ADDRESS…`.
 
 use anyhow::{Context, Result, bail};
-use fairlead_tests::lab::{line_server, udp};
+use fairlead_tests::lab::{ha, line_server, udp};
 use std::net::IpAddr;
 
 fn main() -> Result<()> {
@@ -10,11 +11,14 @@ fn main() -> Result<()> {
     let ready = || println!("ready");
     match args.as_slice() {
         ["lines", name, port] => line_server::serve(name, port.parse().context("PORT")?, ready),
+        ["herd", name, port] => ha::herd::serve(name, port.parse().context("PORT")?, ready),
         ["udp", name, port, addresses @ ..] => {
             let addresses =
                 addresses.iter().map(|address| address.parse()).collect::<Result<Vec<IpAddr>, _>>();
             udp::serve(name, port.parse().context("PORT")?, &addresses.context("ADDRESS")?, ready)
         }
-        _ => bail!("usage: lab-peer lines NAME PORT | lab-peer udp NAME PORT ADDRESS…"),
+        _ => bail!(
+            "usage: lab-peer lines NAME PORT | lab-peer herd NAME PORT | lab-peer udp NAME PORT ADDRESS…"
+        ),
     }
 }

@@ -54,7 +54,8 @@ pub fn serve(name: &str, port: u16, ready: impl FnOnce()) -> Result<()> {
     }
 }
 
-fn listen(port: u16) -> std::io::Result<TcpListener> {
+/// A listener on every address, both families, that does not block.
+pub(super) fn listen(port: u16) -> std::io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
     socket.set_only_v6(false)?;
     // A killed server's successor must not wait for old connections.

@@ -4,6 +4,7 @@ use super::binaries::binary;
 use super::process::Process;
 use super::topology::{Host, Lab};
 use anyhow::Result;
+use nix::sys::signal::Signal;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -26,6 +27,14 @@ impl Peer {
         start(lab, host, "lines", &[host.role.clone(), port.to_string()])
     }
 
+    /// A TCP server for a herd of connections ([`super::ha::Herd`]) on every address of the host.
+    ///
+    /// # Errors
+    /// As [`Self::lines`].
+    pub fn herd(lab: &Lab, host: &Host, port: u16) -> Result<Self> {
+        start(lab, host, "herd", &[host.role.clone(), port.to_string()])
+    }
+
     /// A UDP server ([`super::udp`]) on these addresses of the host, which it answers from.
     ///
     /// # Errors
@@ -39,6 +48,14 @@ impl Peer {
     /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
     }
 
     /// Its process number.

@@ -21,6 +21,8 @@ pub enum Row {
     Backend,
     /// Addresses of backends that serve nothing, for services with many of them.
     Farm,
+    /// Who takes no part: the two that tell whether the machine itself stood still, and stations that only ask.
+    Control,
     /// The VIPs, in the segment: on-link for the client unless it has a route.
     Vip,
 }
@@ -32,6 +34,7 @@ impl Row {
             Self::Client => 1,
             Self::Backend => 2,
             Self::Farm => 3,
+            Self::Control => 8,
             Self::Vip => 9,
         }
     }
@@ -75,7 +78,7 @@ mod tests {
 
     #[test]
     fn rows_do_not_overlap_in_either_family() {
-        let rows = [Row::Balancer, Row::Client, Row::Backend, Row::Farm, Row::Vip];
+        let rows = [Row::Balancer, Row::Client, Row::Backend, Row::Farm, Row::Control, Row::Vip];
         let mut v4 = std::collections::BTreeSet::new();
         let mut v6 = std::collections::BTreeSet::new();
         for row in rows {

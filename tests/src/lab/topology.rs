@@ -47,9 +47,17 @@ pub struct Builder {
     mtu: u32,
     second_mtu: Option<u32>,
     vip_route: VipRoute,
+    control: bool,
 }
 
 impl Builder {
+    /// Two idle members beside all others, for [`super::ha::ControlPing`].
+    #[must_use]
+    pub fn control(mut self) -> Self {
+        self.control = true;
+        self
+    }
+
     /// How many source addresses of each family the client has (1 to 254, default 1).
     #[must_use]
     pub fn client_addresses(mut self, count: u8) -> Self {
@@ -132,6 +140,9 @@ impl Builder {
         let balancers = balancers.collect::<Result<Vec<_>>>()?;
         let backends = (0..self.backends).map(|i| member(Row::Backend, i, format!("backend{}", i + 1)));
         let backends = backends.collect::<Result<Vec<_>>>()?;
+        let control = 0..if self.control { 2 } else { 0 };
+        let control = control.map(|i| member(Row::Control, i, format!("control{}", i + 1)));
+        let control = control.collect::<Result<Vec<_>>>()?;
         self.prepare_client(&client, &balancers)?;
         let scratch = Path::new(leftover::BPFFS).join(format!("{name}-pass"));
         for balancer in &balancers {
@@ -149,7 +160,8 @@ impl Builder {
                 xdp_pass::attach(&bridge, &balancer.second_port(), &scratch)?;
             }
         }
-        Ok(Lab { bridge, client, balancers, backends, vips: plan::vips(self.vips).collect(), cleanup })
+        let vips = plan::vips(self.vips).collect();
+        Ok(Lab { bridge, client, balancers, backends, control, vips, cleanup })
     }
 
     fn prepare_client(&self, client: &Host, balancers: &[Host]) -> Result<()> {
@@ -253,6 +265,8 @@ pub struct Lab {
     pub balancers: Vec<Host>,
     /// Where the services are.
     pub backends: Vec<Host>,
+    /// Two that do nothing, if the lab was built with [`Builder::control`].
+    pub control: Vec<Host>,
     /// The VIPs of both families.
     pub vips: Vec<(Ipv4Addr, Ipv6Addr)>,
     cleanup: Cleanup,
@@ -270,6 +284,7 @@ impl Lab {
             mtu: 1500,
             second_mtu: None,
             vip_route: VipRoute::OnLink,
+            control: false,
         }
     }
 
