@@ -2,22 +2,27 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml_edit::Item;
 
 use super::model::{
-    AdminState, AttachMode, CheckKind, Mode, Protocol, Role, TableSize, UnknownPort, WhenAllDown,
+    AdminState, AttachMode, CheckKind, HaMode, Mode, Protocol, Role, TableSize, UnknownPort, VrrpChecksum,
+    WhenAllDown,
 };
 use super::status::StatusRanges;
 use super::tables::{Complaint, suggestion};
 
-/// Longest name of a service: it stands in tables and in URLs.
+/// Longest name of a service, group or node: it stands in tables and in URLs.
 const MAX_NAME: usize = 64;
 /// Longest name of an interface, from the kernel's `IFNAMSIZ` without the final zero.
 const MAX_INTERFACE_NAME: usize = 15;
 /// Longest path or host of an HTTP check: the request fits one segment.
 const MAX_HTTP_TEXT: usize = 512;
+
+/// Unit of VRRPv3's Max Advertise Interval, RFC 9568 section 5.2.7.
+const HUNDREDTH: Duration = Duration::from_millis(10);
 
 fn string(item: &Item) -> Result<&str, Complaint> {
     item.as_str().ok_or_else(|| {
@@ -72,6 +77,33 @@ pub(super) fn listen(item: &Item) -> Result<Option<SocketAddr>, Complaint> {
     }
 }
 
+/// Whole hundredths of a second, the unit in which VRRPv3 adverts say it.
+pub(super) fn hundredths(
+    range: RangeInclusive<Duration>,
+) -> impl FnOnce(&Item) -> Result<Duration, Complaint> {
+    move |item| {
+        let found = duration(range)(item)?;
+        if found.as_nanos().is_multiple_of(HUNDREDTH.as_nanos()) {
+            return Ok(found);
+        }
+        let reason =
+            format!("{} is no whole number of hundredths of a second", humantime::format_duration(found));
+        Err(Complaint::new(reason, "write a multiple of 10ms, such as \"100ms\" or \"1s\""))
+    }
+}
+
+/// An absolute path, as the daemon's working directory is nobody's business.
+pub(super) fn absolute_path(item: &Item) -> Result<PathBuf, Complaint> {
+    let text = string(item)?;
+    if text.starts_with('/') && !text.ends_with('/') && !text.contains('\0') {
+        return Ok(PathBuf::from(text));
+    }
+    Err(Complaint::new(
+        format!("\"{}\" is not the absolute path of a file", text.escape_debug()),
+        "write the whole path, such as \"/etc/fairlead/cluster.key\"",
+    ))
+}
+
 pub(super) fn duration(range: RangeInclusive<Duration>) -> impl FnOnce(&Item) -> Result<Duration, Complaint> {
     move |item| {
         let human = humantime::format_duration;
@@ -86,6 +118,15 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl FnOnce(&Item) ->
             Err(error) => Err(Complaint::new(format!("\"{text}\" is not a duration: {error}"), remedy)),
         }
     }
+}
+
+/// A list of addresses of machines.
+pub(super) fn addresses(item: &Item) -> Result<Vec<IpAddr>, Complaint> {
+    let Some(list) = item.as_array() else {
+        let reason = format!("expected a list of addresses, found {}", shown(item));
+        return Err(Complaint::new(reason, "write them in brackets: [\"192.0.2.10\", \"2001:db8::10\"]"));
+    };
+    list.iter().map(|value| address(&Item::Value(value.clone()))).collect()
 }
 
 /// Address of a machine: one that a packet can be sent to, and not the balancer's own loopback.
@@ -113,6 +154,26 @@ pub(super) fn address(item: &Item) -> Result<IpAddr, Complaint> {
 }
 
 pub(super) fn service_name(item: &Item) -> Result<String, Complaint> {
+    name(item, "a service's name")
+}
+
+pub(super) fn group_name(item: &Item) -> Result<String, Complaint> {
+    name(item, "a group's name")
+}
+
+pub(super) fn cluster_name(item: &Item) -> Result<String, Complaint> {
+    name(item, "a cluster's name")
+}
+
+pub(super) fn node_name(item: &Item) -> Result<String, Complaint> {
+    name(item, "a node's name")
+}
+
+pub(super) fn sync_group(item: &Item) -> Result<Option<String>, Complaint> {
+    name(item, "a sync group's name").map(Some)
+}
+
+fn name(item: &Item, whose: &str) -> Result<String, Complaint> {
     let name = string(item)?;
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if (1..=MAX_NAME).contains(&name.len()) && name.chars().all(fits) && !name.starts_with(['.', '-']) {
@@ -120,7 +181,7 @@ pub(super) fn service_name(item: &Item) -> Result<String, Complaint> {
     }
     let remedy =
         format!("write up to {MAX_NAME} letters, digits, `-`, `_` and `.`, starting with a letter or digit");
-    Err(Complaint::new(format!("\"{name}\" cannot be a service's name"), remedy))
+    Err(Complaint::new(format!("\"{name}\" cannot be {whose}"), remedy))
 }
 
 pub(super) fn interface_name(item: &Item) -> Result<String, Complaint> {
@@ -213,6 +274,8 @@ word_readers! {
     unknown_port -> UnknownPort,
     check_kind -> CheckKind,
     admin_state -> AdminState,
+    ha_mode -> HaMode,
+    vrrp_checksum -> VrrpChecksum,
 }
 
 pub(super) fn check_target(item: &Item) -> Result<super::CheckTarget, Complaint> {

@@ -9,11 +9,19 @@ use serde::{Serialize, Serializer};
 
 use super::StatusRanges;
 
+mod ha;
+
+pub use ha::{Cluster, HaGroup, HaMode, HighAvailability, VrrpChecksum};
+
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Config {
     /// Interfaces on which packets for the VIPs arrive, at least one, and those that only lead to backends.
     pub interfaces: Vec<Interface>,
+    /// The nodes that this one shares flows and VIPs with; `None`: it is alone.
+    pub cluster: Option<Cluster>,
+    /// Which node answers for which VIPs.
+    pub ha: HighAvailability,
     /// Sizes of the maps, fixed when the program is loaded.
     pub limits: Limits,
     /// Where metrics can be fetched.
@@ -27,6 +35,12 @@ impl Config {
     #[must_use]
     pub fn service(&self, name: &str) -> Option<&Service> {
         self.services.iter().find(|service| service.name == name)
+    }
+
+    /// The group that this VIP is in; `None` if every node answers for it.
+    #[must_use]
+    pub fn ha_group_of(&self, vip: IpAddr) -> Option<&HaGroup> {
+        self.ha.groups.iter().find(|group| group.vips.contains(&vip))
     }
 }
 
@@ -231,6 +245,7 @@ macro_rules! words {
         }
     };
 }
+use words;
 
 words! {
     /// What an interface is for.

@@ -1,5 +1,7 @@
 //! Reading the file key by key into a [`Config`], with placeholders where a value cannot be used.
 
+mod ha;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -8,8 +10,8 @@ use toml_edit::{Document, Item};
 
 use super::convert::{self as read, duration, integer};
 use super::model::{
-    AdminState, AttachMode, Backend, Check, CheckKind, Config, Interface, Limits, Metrics, Mode, Protocol,
-    Role, Service, TableSize, Timeouts, UnknownPort, WhenAllDown,
+    AdminState, AttachMode, Backend, Check, CheckKind, Config, HighAvailability, Interface, Limits, Metrics,
+    Mode, Protocol, Role, Service, TableSize, Timeouts, UnknownPort, WhenAllDown,
 };
 use super::problem::Notes;
 use super::tables::{Complaint, Section};
@@ -51,11 +53,16 @@ pub(super) fn walk(text: &str, notes: &mut Notes) -> Option<Config> {
     };
     let root = Section::open(document.as_table(), String::new(), None, ROOT_KEYS, notes);
     let interfaces = root.tables("interface", INTERFACE_KEYS, notes);
+    let cluster = root.table("cluster", ha::CLUSTER_KEYS, notes);
+    let high_availability = root.table("ha", ha::HA_KEYS, notes);
     let limits = root.table("limits", LIMITS_KEYS, notes);
     let metrics = root.table("metrics", METRICS_KEYS, notes);
     let services = root.tables("service", SERVICE_KEYS, notes);
     Some(Config {
         interfaces: interfaces.iter().map(|section| interface(section, notes)).collect(),
+        cluster: cluster.map(|section| ha::cluster(&section, notes)),
+        ha: high_availability
+            .map_or_else(HighAvailability::default, |section| ha::high_availability(&section, notes)),
         limits: limits.map_or_else(Limits::default, |section| read_limits(&section, notes)),
         metrics: metrics.map_or_else(Metrics::default, |section| Metrics {
             listen: section.optional("listen", None, notes, read::listen),
@@ -64,7 +71,7 @@ pub(super) fn walk(text: &str, notes: &mut Notes) -> Option<Config> {
     })
 }
 
-const ROOT_KEYS: &[&str] = &["interface", "limits", "metrics", "service"];
+const ROOT_KEYS: &[&str] = &["interface", "cluster", "ha", "limits", "metrics", "service"];
 const INTERFACE_KEYS: &[&str] = &["name", "role", "mode"];
 const LIMITS_KEYS: &[&str] =
     &["services", "backends", "flows", "table_slots", "flow_tuples", "new_flows_per_second"];
@@ -96,6 +103,9 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
     [
         ROOT_KEYS,
         INTERFACE_KEYS,
+        ha::CLUSTER_KEYS,
+        ha::HA_KEYS,
+        ha::GROUP_KEYS,
         LIMITS_KEYS,
         METRICS_KEYS,
         SERVICE_KEYS,

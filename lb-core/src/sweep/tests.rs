@@ -88,6 +88,8 @@ fn one_service(flags: u8, state: SlotState) -> Actual {
 fn no_config() -> Config {
     Config {
         interfaces: Vec::new(),
+        cluster: None,
+        ha: Default::default(),
         limits: Limits::default(),
         metrics: Metrics::default(),
         services: Vec::new(),

@@ -85,7 +85,14 @@ impl UserSpace {
             vec![Interface { name: "eth0".to_owned(), role: Role::Steer, mode: AttachMode::Auto }];
         let services = (0..SERVICES).map(service).collect();
         let mut user = Self {
-            config: Config { interfaces, limits: limits(), metrics: Metrics::default(), services },
+            config: Config {
+                interfaces,
+                cluster: None,
+                ha: Default::default(),
+                limits: limits(),
+                metrics: Metrics::default(),
+                services,
+            },
             verdicts: VerdictMap::new(),
             actual: Actual::new(limits()),
             task: Task::Idle,

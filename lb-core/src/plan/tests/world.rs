@@ -105,6 +105,8 @@ impl World {
     pub(super) fn config(&self) -> Config {
         Config {
             interfaces: Vec::new(),
+            cluster: None,
+            ha: Default::default(),
             limits: Limits::default(),
             metrics: Default::default(),
             services: self.services.iter().flatten().cloned().collect(),

@@ -41,7 +41,14 @@ fn service(name: &str, port: u16, check: Option<Check>) -> Service {
 }
 
 fn config(services: Vec<Service>) -> Config {
-    Config { interfaces: Vec::new(), limits: Limits::default(), metrics: Default::default(), services }
+    Config {
+        interfaces: Vec::new(),
+        cluster: None,
+        ha: Default::default(),
+        limits: Limits::default(),
+        metrics: Default::default(),
+        services,
+    }
 }
 
 fn configured(services: Vec<Service>) -> Prober {
