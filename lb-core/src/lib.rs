@@ -12,5 +12,6 @@ pub mod health;
 pub mod history;
 pub mod plan;
 pub mod sweep;
+pub mod sync;
 pub mod totals;
 pub mod vrrp;

@@ -1,0 +1,14 @@
+//! Flow sync: keeps a standby's flow table like the active's, over datagrams that may be lost, doubled and overtaken.
+//!
+//! Pure like the rest of the crate: no socket, no clock, no chance. Session numbers and `now` are passed in; the table
+//! is anything made of [`FlowWord`](crate::sweep::FlowWord)s.
+//!
+//! What is secret comes from one key file ([`ClusterKey`]); one datagram is one authenticated message ([`wire`]). The sender finds out
+//! what changed by comparing its table with what it told ([`Scan`]).
+
+mod key;
+mod scan;
+pub mod wire;
+
+pub use key::{ClusterKey, KeyError, MIN_KEY_BYTES};
+pub use scan::{Change, MAX_BUCKET_CHANGES, Scan};
