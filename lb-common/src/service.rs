@@ -195,6 +195,9 @@ impl VipRow {
 
 const _: () = assert!(size_of::<VipRow>() == 8);
 
+/// Row of the LEASES array whose lease never ends.
+pub const LEASE_ROW_FOR_EVER: u32 = 0;
+
 /// A lease that never ends: the VIP has no high availability and is always answered for.
 pub const LEASE_FOR_EVER: u64 = u64::MAX;
 

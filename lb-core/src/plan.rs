@@ -6,6 +6,7 @@
 mod actual;
 mod desired;
 mod diff;
+mod lease;
 mod op;
 mod region;
 mod slots;
@@ -13,6 +14,7 @@ mod slots;
 pub use actual::{Actual, Snapshot};
 pub use desired::{Desired, DesiredBackend, DesiredService, NextHop, ServiceKey, VerdictMap, VipFlags, plan};
 pub use diff::{DiffError, diff};
+pub use lease::{LeaseRows, lease_rows};
 pub use op::{MapOp, Region};
 pub(crate) use region::populate;
 

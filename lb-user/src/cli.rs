@@ -10,6 +10,7 @@ pub mod decap;
 pub mod failure;
 pub mod flow;
 mod frames;
+pub mod ha;
 pub mod logging;
 pub mod metrics;
 pub mod netns;
@@ -83,6 +84,9 @@ pub enum Command {
     /// Print the metrics as Prometheus gets them
     #[command(after_help = metrics::EXAMPLES)]
     Metrics,
+    /// Show and change who answers for groups of VIPs
+    #[command(subcommand, after_help = ha::EXAMPLES)]
+    Ha(ha::HaCommand),
     /// Check, show and reload the configuration
     #[command(subcommand, after_help = config::EXAMPLES)]
     Config(config::ConfigCommand),
@@ -148,6 +152,7 @@ fn execute(cli: Cli, out: &mut dyn Write) -> anyhow::Result<u8> {
         Command::Trace(args) => trace::execute(args, &mut session)?,
         Command::Counters(args) => counters::execute(args, &mut session)?,
         Command::Metrics => metrics::execute(&mut session)?,
+        Command::Ha(command) => ha::execute(command, &mut session)?,
         Command::Config(command) => return config::execute(command, &mut session),
         Command::Confirm => daemon::confirm(&mut session)?,
         Command::Stop(args) => daemon::stop(args, &cli.global, &mut session)?,

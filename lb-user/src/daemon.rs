@@ -3,10 +3,12 @@
 mod answers;
 mod bpf_log;
 mod change;
+mod cluster;
 mod controller;
 mod file;
 mod flows;
 mod groups;
+mod ha;
 mod interfaces;
 mod kept;
 mod metrics;
@@ -135,6 +137,7 @@ async fn supervise(
                 None => break End::Stop,
             },
             event = controller.prober.next() => controller.health_changed(&event),
+            Some(event) = controller.ha.next() => controller.ha_event(&event),
             Some(()) = network_changes.recv() => controller.network_changed().await,
             _ = sweep.tick() => controller.sweep(),
             _ = retry.tick() => controller.retry().await,
@@ -147,6 +150,7 @@ async fn supervise(
             }
         }
     };
+    controller.ha.stop();
     let _ = stop_api.send(());
     // Answers on their way are given time by the server itself.
     match api.await {
@@ -191,6 +195,8 @@ async fn handle(controller: &mut Controller, command: Command) -> Option<End> {
         Command::Trace { frames, interface, commit, answer: to } => {
             answer(to, controller.trace(&frames, interface.as_deref(), commit));
         }
+        Command::Ha(to) => answer(to, controller.ha_status().await),
+        Command::HaDo { command, answer: to } => answer(to, controller.ha_command(&command).await),
         Command::Counters(to) => answer(to, Ok(controller.counters())),
         Command::Metrics { lifetime, answer: to } => answer(to, controller.metrics(lifetime)),
         Command::Config(to) => answer(to, Ok(controller.config_reply())),

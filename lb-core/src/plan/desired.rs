@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use lb_common::SlotState;
 use lb_common::packet::Family;
-use lb_common::service::{TableClass, VipRow};
+use lb_common::service::{LEASE_ROW_FOR_EVER, TableClass, VipRow};
 use serde::Serialize;
 
 use crate::config::{AdminState, Backend, Config, Mode, Protocol, Service, UnknownPort, WhenAllDown};
@@ -57,6 +57,9 @@ impl fmt::Display for ServiceKey {
 pub struct VipFlags {
     /// Packets to ports without a service go to the kernel instead of being dropped.
     pub pass_unknown_port: bool,
+    /// Row of the LEASES map that says until when the VIP is answered for; [`LEASE_ROW_FOR_EVER`] without high
+    /// availability.
+    pub lease: u32,
 }
 
 impl VipFlags {
@@ -66,14 +69,16 @@ impl VipFlags {
         if self.pass_unknown_port { VipRow::PASS_UNKNOWN_PORT } else { 0 }
     }
 
-    /// From the flags of a [`VipRow`].
+    /// From what a [`VipRow`] says.
     #[must_use]
-    pub const fn from_bits(bits: u32) -> Self {
-        Self { pass_unknown_port: bits & VipRow::PASS_UNKNOWN_PORT != 0 }
+    pub const fn from_row(lease: u32, bits: u32) -> Self {
+        Self { pass_unknown_port: bits & VipRow::PASS_UNKNOWN_PORT != 0, lease }
     }
 }
 
 /// What the data plane should hold.
+///
+/// [`plan`] gives every VIP the lease that never ends; [`Desired::lease`] those of groups.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Desired {
     /// Addresses to answer for.
@@ -124,7 +129,8 @@ pub struct DesiredBackend {
 pub fn plan(config: &Config, verdicts: &VerdictMap, next_hops: &BTreeMap<IpAddr, NextHop>) -> Desired {
     let mut desired = Desired::default();
     for service in &config.services {
-        let flags = VipFlags { pass_unknown_port: service.unknown_port == UnknownPort::Pass };
+        let pass_unknown_port = service.unknown_port == UnknownPort::Pass;
+        let flags = VipFlags { pass_unknown_port, lease: LEASE_ROW_FOR_EVER };
         desired.vips.insert(service.vip, flags);
         desired.services.insert(ServiceKey::from(service), plan_service(service, verdicts, next_hops));
     }

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::error::ApiError;
 use super::types::{
-    BackendList, ChangeReply, ConfigReply, CounterList, Done, FlowList, FlowLookup, FlowQuery, LookupQuery,
+    BackendList, ChangeReply, ConfigReply, CounterList, Done, FlowList, FlowLookup, FlowQuery, HaCommand, HaStatus, LookupQuery,
     Service, ServiceList, ServiceTable, Status, StopRequest, TraceReply,
 };
 
@@ -76,6 +76,15 @@ pub enum Command {
         commit: bool,
         /// What becomes of them.
         answer: Answer<TraceReply>,
+    },
+    /// `GET /v1/ha`
+    Ha(Answer<HaStatus>),
+    /// `POST /v1/ha`
+    HaDo {
+        /// What to do.
+        command: HaCommand,
+        /// What was done.
+        answer: Answer<Done>,
     },
     /// `GET /v1/counters`
     Counters(Answer<CounterList>),

@@ -18,7 +18,7 @@ use super::extract::{
 };
 use super::types::{
     AddBackendRequest, BackendList, BackendQuery, ChangeReply, ConfigReply, CounterList, Done, FlowList,
-    FlowLookup, FlowQuery, LookupQuery, MAX_FLOW_LIMIT, MAX_TRACE_FRAMES, MAX_WEIGHT, Service, ServiceList,
+    FlowLookup, FlowQuery, HaCommand, HaStatus, LookupQuery, MAX_FLOW_LIMIT, MAX_TRACE_FRAMES, MAX_WEIGHT, Service, ServiceList,
     ServiceTable, Status, StopRequest, TraceReply, TraceRequest, WeightRequest,
 };
 use crate::bpf::dry_run::MAX_FRAME_BYTES;
@@ -51,6 +51,7 @@ pub(super) fn router(commands: Commands) -> Router {
         .route("/v1/flows", get(flows))
         .route("/v1/flows/lookup", get(lookup))
         .route(TRACE_PATH, post(trace).layer(DefaultBodyLimit::max(MAX_TRACE_BODY_BYTES)))
+        .route("/v1/ha", get(ha).post(ha_do))
         .route("/v1/counters", get(counters))
         .route("/metrics", get(crate::metrics::fresh))
         .route("/v1/config", get(config))
@@ -232,6 +233,14 @@ async fn trace(
     };
     let frames = frames.iter().enumerate().map(frame).collect::<Result<Vec<_>, _>>()?;
     ask(&commands, |answer| Command::Trace { frames, interface, commit, answer }).await
+}
+
+async fn ha(State(commands): State<Commands>) -> Reply<HaStatus> {
+    ask(&commands, Command::Ha).await
+}
+
+async fn ha_do(State(commands): State<Commands>, Body(command): Body<HaCommand>) -> Reply<Done> {
+    ask(&commands, |answer| Command::HaDo { command, answer }).await
 }
 
 async fn counters(State(commands): State<Commands>) -> Reply<CounterList> {

@@ -1,6 +1,7 @@
 //! Requests and replies of the API. The JSON is what these types say; fields may be added, never renamed.
 
 mod flow;
+mod ha;
 mod service;
 mod status;
 mod trace;
@@ -11,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub use flow::{
     Counter, CounterKind, CounterList, DEFAULT_FLOW_LIMIT, ExceptionSince, Flow, FlowList, FlowLookup,
     FlowQuery, FlowState, LookupQuery, MAX_FLOW_LIMIT,
+};
+pub use ha::{
+    HaActive, HaCommand, HaDeed, HaGroupStatus, HaRouterStatus, HaStatus, HaThreadStatus, HaTransition,
 };
 pub use service::{
     Backend, BackendList, BackendQuery, Health, Service, ServiceList, ServiceTable, SlotState,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use lb_common::egress::{EgressFaults, EgressRow};
 use lb_common::guard::{GUARD_WORDS, IDLE_WORD};
 use lb_common::idle::IdleTicks;
 use lb_common::limits::{MAX_EGRESS, WAYS};
-use lb_common::service::LEASE_FOR_EVER;
+use lb_common::service::{LEASE_FOR_EVER, LEASE_ROW_FOR_EVER};
 use lb_common::{BackendWord, ServiceWord};
 use lb_core::config::Protocol;
 use lb_core::plan::{MapOp, Region, ServiceKey, Snapshot, VipFlags};
@@ -22,9 +23,6 @@ use lb_core::sweep::clear_slots;
 
 use super::layout::{Layout, Meta};
 use super::mapped::Mapped;
-
-/// The lease of VIPs without high availability.
-const LEASE_ROW_FOR_EVER: u32 = 0;
 
 /// How long packets may be on their way, where the kernel can't be asked to wait for them.
 const GRACE_WITHOUT_MEMBARRIER: Duration = Duration::from_millis(50);
@@ -37,7 +35,7 @@ pub struct Tables {
     vips4: HashMap<MapData, [u8; 4], [u32; 2]>,
     vips6: HashMap<MapData, [u8; 16], [u32; 2]>,
     services: Mapped<u64>,
-    leases: Mapped<u64>,
+    leases: Arc<Mapped<u64>>,
     backends: Mapped<BackendRow>,
     egress: Mapped<EgressRow>,
     devices: DevMap<MapData>,
@@ -82,7 +80,7 @@ impl Tables {
             vips4: HashMap::try_from(take("VIPS4")?)?,
             vips6: HashMap::try_from(take("VIPS6")?)?,
             services: array!("SERVICES"),
-            leases: array!("LEASES"),
+            leases: Arc::new(array!("LEASES")),
             backends: array!("BACKENDS"),
             egress: array!("EGRESS"),
             devices: DevMap::try_from(devices)?,
@@ -102,6 +100,12 @@ impl Tables {
     #[must_use]
     pub const fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Until when VIPs are answered for, by row: nanoseconds of CLOCK_BOOTTIME. Row 0 is not to be touched.
+    #[must_use]
+    pub fn leases(&self) -> Arc<Mapped<u64>> {
+        Arc::clone(&self.leases)
     }
 
     /// Marks fresh maps as complete.
@@ -271,7 +275,7 @@ impl Tables {
                 KeyBytes::V6(key) => self.services6.remove(&key)?,
             },
             MapOp::InsertVip { addr, flags } => {
-                let row = [LEASE_ROW_FOR_EVER, flags.bits()];
+                let row = [flags.lease, flags.bits()];
                 match addr {
                     IpAddr::V4(addr) => self.vips4.insert(addr.octets(), row, 0)?,
                     IpAddr::V6(addr) => self.vips6.insert(addr.octets(), row, 0)?,
@@ -321,12 +325,12 @@ impl Tables {
         }
         let mut vips = Vec::new();
         for found in self.vips4.iter() {
-            let (address, [_, flags]) = found.context("cannot read the VIPs")?;
-            vips.push((IpAddr::V4(Ipv4Addr::from(address)), VipFlags::from_bits(flags)));
+            let (address, [lease, flags]) = found.context("cannot read the VIPs")?;
+            vips.push((IpAddr::V4(Ipv4Addr::from(address)), VipFlags::from_row(lease, flags)));
         }
         for found in self.vips6.iter() {
-            let (address, [_, flags]) = found.context("cannot read the VIPs")?;
-            vips.push((IpAddr::V6(Ipv6Addr::from(address)), VipFlags::from_bits(flags)));
+            let (address, [lease, flags]) = found.context("cannot read the VIPs")?;
+            vips.push((IpAddr::V6(Ipv6Addr::from(address)), VipFlags::from_row(lease, flags)));
         }
         let slots = (1..self.layout.slots).filter_map(|slot| {
             let row = self.backends.read(slot as usize);

@@ -150,6 +150,7 @@ impl Controller {
         if let Err(error) = self.look_at_interfaces().await {
             tracing::warn!(error = %format!("{error:#}"), "cannot read the interfaces");
         }
+        self.update_ha_or_warn();
         Ok(())
     }
 
@@ -176,6 +177,7 @@ impl Controller {
         self.reconcile_or_warn(&Cause::Undone(Box::new(cause)));
         self.forget_interfaces();
         self.join_groups();
+        self.update_ha_or_warn();
     }
 }
 

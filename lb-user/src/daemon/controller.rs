@@ -16,7 +16,7 @@ use lb_common::hash::HashKey;
 use lb_core::alarm::{Change, Growth, GrowthAlarm, GrowthChange, LoadAlarm};
 use lb_core::config::Config;
 use lb_core::history::{Cause, History};
-use lb_core::plan::{Actual, NextHop, diff, plan};
+use lb_core::plan::{Actual, LeaseRows, NextHop, diff, lease_rows, plan};
 use lb_core::sweep::{self, Census, MARKING_PASSES};
 use lb_core::totals::Owner;
 use nix::time::{ClockId, clock_gettime};
@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::file::Loaded;
+use super::ha::HighAvailability;
 use super::shares::Shares;
 use super::totals::KeptTotals;
 use crate::api::types::Done;
@@ -96,6 +97,11 @@ pub(super) struct Controller {
     pub(super) started: SystemTime,
     pub(super) adopted: bool,
     pub(super) trial: Option<Instant>,
+    /// Rows of LEASES by group.
+    pub(super) lease_rows: LeaseRows,
+    pub(super) ha: HighAvailability,
+    /// Whether the maps hash flows otherwise than the cluster's key says.
+    pub(super) foreign_seed: bool,
 }
 
 impl Controller {
@@ -140,6 +146,8 @@ impl Controller {
     /// # Errors
     /// If a pin can't be removed.
     pub(super) async fn detach(&mut self) -> Result<Vec<PathBuf>> {
+        // A peer takes over while packets are still steered here.
+        self.ha.stop();
         // The kernel need not keep neighbours fresh for anybody any more.
         self.network.keep_fresh(&BTreeMap::new()).await;
         self.leave_groups();
@@ -163,6 +171,7 @@ impl Controller {
         tracing::info!(%service, backend = %address, %from, %to, reason = %transition.reason, "health changed");
         self.totals.transition(&Owner { service: service.clone(), backend: *address }, to);
         self.reconcile_or_warn(&Cause::Health { backend: *address, transition: transition.clone() });
+        self.update_ha_or_warn();
     }
 
     /// Looks at interfaces, routes and neighbours again.
@@ -174,6 +183,7 @@ impl Controller {
         self.resolve_backends().await;
         let now = self.next_hops().into_keys().collect();
         self.reconcile_or_warn(&Cause::network(&before, &now));
+        self.update_ha_or_warn();
     }
 
     /// Tries again what failed: operations on the maps, interfaces that could not be attached, groups, routes.
@@ -225,7 +235,9 @@ impl Controller {
     }
 
     fn try_reconcile(&mut self) -> Result<()> {
-        let desired = plan(&self.loaded.config, &self.prober.verdicts(), &self.next_hops());
+        let mut desired = plan(&self.loaded.config, &self.prober.verdicts(), &self.next_hops());
+        self.lease_rows = lease_rows(&self.loaded.config, &self.actual);
+        desired.lease(&self.loaded.config, &self.lease_rows);
         let ops = diff(&self.actual, &desired)?;
         if ops.is_empty() {
             return Ok(());

@@ -12,15 +12,16 @@ use lb_core::alarm::{GrowthAlarm, LoadAlarm};
 use lb_core::config::{AdminState, Config};
 use lb_core::health::Verdict;
 use lb_core::history::{Cause, History};
-use lb_core::plan::{Actual, ServiceKey, VerdictMap, plan};
+use lb_core::plan::{Actual, LeaseRows, ServiceKey, VerdictMap, plan};
 use lb_core::sweep::{Census, MARKING_PASSES};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::controller::Controller;
+use super::ha::HighAvailability;
 use super::shares::Shares;
 use super::totals::KeptTotals;
-use super::{bpf_log, file, groups, seed};
+use super::{bpf_log, cluster, file, groups, seed};
 use crate::api::{ApiError, Command, Listener};
 use crate::bpf::layout::Meta;
 use crate::bpf::pins::{Found, Pins};
@@ -96,9 +97,12 @@ async fn bring_up(
     let mut metrics_listener = MetricsListener::default();
     let bound = metrics_listener.prepare(loaded.config.metrics.listen)?;
     let state = options.state_dir.join(&options.instance);
-    let seed = match found {
-        Found::Nothing => seed::load_or_create(&state)?,
-        Found::Complete(meta) => {
+    let shared = loaded.config.cluster.as_ref().map(|cluster| cluster::key(&cluster.key_file)).transpose()?;
+    let shared = shared.map(|key| key.flow_seed());
+    let seed = match (found, shared) {
+        (Found::Nothing, Some(seed)) => seed,
+        (Found::Nothing, None) => seed::load_or_create(&state)?,
+        (Found::Complete(meta), _) => {
             // The maps have it: a full disk or a broken directory is no reason to leave them without a daemon.
             if let Err(error) = seed::save(&state, meta.seed) {
                 tracing::warn!(error = %format!("{error:#}"), "the hash seed of the running maps is not kept");
@@ -106,6 +110,13 @@ async fn bring_up(
             meta.seed
         }
     };
+    let foreign_seed = shared.is_some_and(|shared| shared != seed);
+    if foreign_seed {
+        tracing::warn!(
+            "the running maps hash flows otherwise than the cluster's key says: connections break when a VIP moves; \
+             `fairlead stop --detach` and start anew, which picks all flows anew"
+        );
+    }
     let totals = KeptTotals::load(&state, found == Found::Nothing);
     let mut ebpf = program::open(&layout, seed, Some(&pins.maps()), bpf_log::number(options.bpf_log))?;
     program::load(&mut ebpf, program::BALANCER)?;
@@ -164,6 +175,9 @@ async fn bring_up(
         started: SystemTime::now(),
         adopted: found != Found::Nothing,
         trial: options.try_for.map(|time| Instant::now() + time),
+        lease_rows: LeaseRows::new(),
+        foreign_seed,
+        ha: HighAvailability::default(),
     };
     Ok((controller, listener))
 }
@@ -206,6 +220,7 @@ impl Controller {
         }
         self.join_groups();
         self.links = self.network.links().await.context("cannot read the interfaces")?;
+        self.update_ha()?;
         for warning in &self.loaded.warnings {
             tracing::warn!("{warning}");
         }

@@ -22,6 +22,14 @@ impl Controller {
         let mut warnings: Vec<String> = self.loaded.warnings.iter().map(ToString::to_string).collect();
         warnings.extend(self.apply_error.iter().map(|error| format!("the maps are not up to date: {error}")));
         warnings.extend(self.group_errors.iter().cloned());
+        if self.foreign_seed {
+            warnings.push(
+                "the running maps hash flows otherwise than the cluster's key says: connections break when a VIP moves; \
+                 `fairlead stop --detach` and start anew"
+                    .to_owned(),
+            );
+        }
+        warnings.extend(self.ha_faults());
         warnings.extend(self.publish_errors.iter().cloned());
         warnings.extend(interfaces.iter().filter_map(|interface| self.of_redirection(interface, interfaces)));
         // Without a second interface nothing is redirected.

@@ -21,6 +21,8 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is switched on (its cable may still be out).
     pub up: bool,
+    /// Whether it can reach the other end: cable, peer, and protocols below it are there.
+    pub carrier: bool,
     /// The XDP program attached to it.
     pub xdp: Option<XdpAttachment>,
 }
@@ -57,6 +59,7 @@ fn read(message: LinkMessage) -> Found {
         mac: [0; 6],
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
+        carrier: message.header.flags.contains(LinkFlags::LowerUp),
         xdp: None,
     };
     let mut is_vlan = false;

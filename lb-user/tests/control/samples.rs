@@ -124,6 +124,61 @@ pub(crate) fn lookup() -> FlowLookup {
     }
 }
 
+/// A group that is active here, and whose peer said goodbye.
+pub(crate) fn ha() -> HaStatus {
+    let at = |seconds| Timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds));
+    HaStatus {
+        mode: "vrrp".to_owned(),
+        cluster: Some("edge".to_owned()),
+        node: Some("lb-a".to_owned()),
+        transitions: 2,
+        thread: Some(HaThreadStatus {
+            real_time: true,
+            locked_memory: false,
+            notes: vec!["cannot lock memory: not permitted".to_owned()],
+            lateness_max_us: 120,
+            late_wakeups: 1,
+            unknown_routers: 5,
+        }),
+        groups: vec![HaGroupStatus {
+            name: "web".to_owned(),
+            moves_with: None,
+            vips: vec!["192.0.2.10".parse().expect("literal")],
+            interface: "eth0".to_owned(),
+            role: "active".to_owned(),
+            since: Some(at(9)),
+            reason: Some("192.0.2.3 said goodbye".to_owned()),
+            lease_until: Some(at(12)),
+            priority: Some(150),
+            paused: true,
+            handed_over: false,
+            fault: None,
+            problems: vec!["VIPs are not announced: 192.0.2.10: no buffer space".to_owned()],
+            routers: vec![HaRouterStatus {
+                vrid: 51,
+                family: "ipv4".to_owned(),
+                active: Some(HaActive {
+                    address: "192.0.2.3".parse().expect("literal"),
+                    priority: 200,
+                    at: at(8),
+                    resigned: true,
+                }),
+                adverts_sent: 30,
+                adverts_received: 31,
+                rivals: 0,
+                discarded: 0,
+                became_active: 1,
+            }],
+            last: Some(HaTransition {
+                from: "backup".to_owned(),
+                to: "active".to_owned(),
+                reason: "192.0.2.3 said goodbye".to_owned(),
+                at: at(9),
+            }),
+        }],
+    }
+}
+
 pub(crate) fn counters() -> CounterList {
     let counter = |name: &str, kind, packets| Counter {
         name: name.to_owned(),

@@ -14,7 +14,7 @@ use lb_user::api::types::{BackendList, ChangeReply, Done, FlowList, ServiceList,
 use lb_user::api::{ApiError, Command, Listener, serve};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::samples::{config, counters, flow, lookup, service, status};
+use crate::samples::{config, counters, flow, ha, lookup, service, status};
 
 /// What the stand-in answers to `GET /metrics`.
 pub(crate) const METRICS: &str = "# TYPE fairlead_config_generation gauge\nfairlead_config_generation 7\n";
@@ -179,6 +179,11 @@ pub(crate) fn answer(command: Command) {
         }
         Command::Lookup { answer, .. } => drop(answer.send(Ok(lookup()))),
         Command::Trace { answer, .. } => drop(answer.send(Ok(TraceReply { frames: Vec::new() }))),
+        Command::Ha(answer) => drop(answer.send(Ok(ha()))),
+        Command::HaDo { command, answer } => {
+            let message = format!("{:?} of {}", command.deed, command.group.as_deref().unwrap_or("all"));
+            drop(answer.send(Ok(Done { message })));
+        }
         Command::Counters(answer) => drop(answer.send(Ok(counters()))),
         Command::Metrics { answer, .. } => drop(answer.send(Ok(METRICS.into()))),
         Command::Config(answer) => drop(answer.send(Ok(config()))),

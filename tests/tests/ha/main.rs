@@ -1,6 +1,7 @@
-//! The measuring tools for high availability, proved on a pair of keepalived and on what must break.
+//! The measuring tools for high availability, proved on a pair of keepalived and on what must break; and Fairleads measured with them.
 
 mod cut;
+mod fairlead;
 mod herd;
 mod pair;
 mod scene;

@@ -100,9 +100,9 @@ fn backend_without_a_route_is_dead_even_if_all_are() {
 fn vip_passes_unknown_ports_only_by_choice() {
     let mut world = World::one(&[1]);
     let vip = key(0).vip;
-    assert_eq!(world.desired().vips[&vip], VipFlags { pass_unknown_port: false });
+    assert_eq!(world.desired().vips[&vip], VipFlags::default());
     world.services[0].as_mut().expect("service").unknown_port = UnknownPort::Pass;
     let flags = world.desired().vips[&vip];
-    assert_eq!(flags, VipFlags { pass_unknown_port: true });
-    assert_eq!(VipFlags::from_bits(flags.bits()), flags);
+    assert_eq!(flags, VipFlags { pass_unknown_port: true, lease: 0 });
+    assert_eq!(VipFlags::from_row(flags.lease, flags.bits()), flags);
 }

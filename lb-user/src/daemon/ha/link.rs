@@ -1,0 +1,75 @@
+//! The interfaces that adverts and announcements go by: one socket for each family, and one for frames.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use lb_core::vrrp::Family;
+
+use crate::ha::announce::Announcer;
+use crate::ha::socket::{Datagram, VrrpSocket};
+
+/// Sockets by interface, opened when they are first needed.
+#[derive(Default)]
+pub(super) struct Links {
+    sockets: BTreeMap<(u32, Family), VrrpSocket>,
+    announcers: BTreeMap<u32, Announcer>,
+}
+
+impl Links {
+    /// Opens what is wanted, closes what is not. What failed, one sentence each.
+    pub(super) fn set(&mut self, wanted: &[(u32, Family)]) -> Vec<String> {
+        self.sockets.retain(|key, _| wanted.contains(key));
+        self.announcers.retain(|index, _| wanted.iter().any(|(wanted, _)| wanted == index));
+        let mut errors = Vec::new();
+        for (index, family) in wanted {
+            if !self.sockets.contains_key(&(*index, *family)) {
+                match VrrpSocket::open(*index, *family) {
+                    Ok(socket) => drop(self.sockets.insert((*index, *family), socket)),
+                    Err(error) => errors.push(format!("adverts over {family} are not heard: {error}")),
+                }
+            }
+        }
+        errors
+    }
+
+    /// Those that adverts come in by.
+    pub(super) fn keys(&self) -> Vec<(u32, Family)> {
+        self.sockets.keys().copied().collect()
+    }
+
+    /// What to wait for.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sockets.values().map(AsFd::as_fd)
+    }
+
+    /// The next packet that came in; `None` if there is none, or no socket.
+    pub(super) fn receive(&self, key: (u32, Family), buffer: &mut [u8]) -> Option<Datagram> {
+        // An error of a socket is about one packet, or about an interface that is going: netlink tells of that.
+        self.sockets.get(&key)?.receive(buffer).ok().flatten()
+    }
+
+    pub(super) fn send(
+        &self,
+        index: u32,
+        family: Family,
+        source: IpAddr,
+        destination: IpAddr,
+        packet: &[u8],
+    ) -> Result<(), String> {
+        let socket = self.sockets.get(&(index, family)).ok_or("there is no socket for them")?;
+        socket.send(source, destination, packet).map_err(|error| format!("to {destination}: {error}"))
+    }
+
+    /// Tells the link that this MAC is where a VIP is.
+    pub(super) fn announce(&mut self, index: u32, mac: [u8; 6], vip: IpAddr) -> Result<(), String> {
+        let failed = |error: std::io::Error| format!("{vip}: {error}");
+        if !self.announcers.contains_key(&index) {
+            self.announcers.insert(index, Announcer::open(index).map_err(failed)?);
+        }
+        match self.announcers.get(&index) {
+            Some(announcer) => announcer.announce(mac, vip).map_err(failed),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,486 @@
+//! Groups of VIPs that move together: who decides about them, and what the decision does to leases and links.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use lb_core::config::HaGroup;
+use lb_core::vrrp::{
+    Advert, AdvertInterval, ChecksumForm, Effect, Family, Input, Machine, MachineView, Priority, Received,
+    Role, RouterId, RouterSettings, Settings,
+};
+
+use super::link::Links;
+use super::thread::Shell;
+use super::{Event, Leases};
+
+/// How long an external decision holds without a daemon that renews it: long enough for its restart, and the time after
+/// which a node whose daemon died leaves its VIPs.
+pub(crate) const EXTERNAL_LEASE: Duration = Duration::from_secs(10);
+/// How often it is renewed.
+const EXTERNAL_RENEWAL: Duration = Duration::from_secs(1);
+/// How often an external decision is announced, [`EXTERNAL_RENEWAL`] apart: switches and hosts may miss some.
+const ANNOUNCEMENTS: u32 = 5;
+
+/// Intervals within which a peer takes over from a node that lowered its priority to hand over: it waits three and its
+/// skew from the last advert on that it accepted.
+const HANDOVER_PATIENCE: u32 = 6;
+
+/// Lowers any priority to the lowest one.
+const LOWEST: u8 = u8::MAX;
+
+/// One group, with what the machine says of its interface.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct GroupSpec {
+    /// As configured.
+    pub(crate) config: HaGroup,
+    /// Its row of LEASES.
+    pub(crate) row: u32,
+    /// Its interface, if it is there.
+    pub(crate) interface: Option<InterfaceSpec>,
+}
+
+/// An interface that adverts and announcements go to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct InterfaceSpec {
+    /// Its index.
+    pub(crate) index: u32,
+    /// Its MAC address, which clients are to send to.
+    pub(crate) mac: [u8; 6],
+    /// Sources of adverts.
+    pub(crate) sources: Vec<IpAddr>,
+}
+
+/// Groups that move together.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct UnitSpec {
+    /// Name of the sync group, or of the only group.
+    pub(crate) name: String,
+    /// Whether others decide.
+    pub(crate) external: bool,
+    /// How sums of IPv4 adverts are formed.
+    pub(crate) checksum: ChecksumForm,
+    /// Its groups, at least one.
+    pub(crate) groups: Vec<GroupSpec>,
+}
+
+/// What is tracked of a unit.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Tracked {
+    /// Why it can't be active here.
+    pub(crate) fault: Option<String>,
+    /// By how much its priority is lowered.
+    pub(crate) penalty: u8,
+}
+
+/// A command about a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    /// Answer for the VIPs, or do not: an external decision.
+    Set {
+        /// Answer.
+        active: bool,
+    },
+    /// Give the role to a peer.
+    Handover,
+    /// Take no role from now on.
+    Pause,
+    /// As usual again.
+    Resume,
+}
+
+/// What a unit is, for people and metrics.
+#[derive(Clone, Debug)]
+pub(crate) struct UnitView {
+    /// As it was asked for.
+    pub(crate) spec: UnitSpec,
+    /// What it is.
+    pub(crate) role: Role,
+    /// Until when it answers, if it does.
+    pub(crate) lease: Option<Duration>,
+    /// Since when it is what it is, and why.
+    pub(crate) since: Option<(Duration, String)>,
+    /// The machine, if one decides.
+    pub(crate) machine: Option<MachineView>,
+    /// Whether the role was handed over.
+    pub(crate) handed_over: bool,
+    /// Why adverts or announcements may not get through.
+    pub(crate) problems: Vec<String>,
+}
+
+enum Decider {
+    Machine(Box<Machine>),
+    External { active: bool, renew_at: Duration, announcements: u32, since: Option<(Duration, String)> },
+}
+
+/// A unit at work.
+pub(super) struct Unit {
+    pub(super) spec: UnitSpec,
+    decider: Decider,
+    tracked: Tracked,
+    /// Priority is at its lowest until a command takes that back.
+    handed_over: bool,
+    /// Until when a peer should have taken over.
+    handover_until: Option<Duration>,
+    problems: BTreeSet<String>,
+}
+
+impl Unit {
+    /// Begins where an earlier process left off: with the lease that is still in force.
+    pub(super) fn start(spec: UnitSpec, now: Duration, shell: &mut Shell) -> Self {
+        let in_force = spec.groups.iter().filter_map(|group| lease_of(&shell.leases, group.row)).filter(|lease| *lease > now).min();
+        let decider = if spec.external {
+            let since = in_force.map(|_| (now, "it was active before the daemon started".to_owned()));
+            Decider::External { active: in_force.is_some(), renew_at: now, announcements: 0, since }
+        } else {
+            Decider::Machine(Box::new(Machine::new(settings(&spec))))
+        };
+        let mut unit = Self {
+            spec,
+            decider,
+            tracked: Tracked::default(),
+            handed_over: false,
+            handover_until: None,
+            problems: BTreeSet::new(),
+        };
+        unit.put(now, Input::Start { lease_in_force: in_force }, shell);
+        unit
+    }
+
+    /// Other settings, or another interface. Moves nothing.
+    pub(super) fn change(&mut self, spec: UnitSpec, now: Duration, shell: &mut Shell) {
+        // Groups that left the unit are answered for no longer: nobody renews their leases.
+        for gone in self.spec.groups.iter().filter(|old| !spec.groups.iter().any(|new| new.row == old.row)) {
+            set_lease(&shell.leases, gone.row, Duration::ZERO);
+        }
+        self.spec = spec;
+        self.problems.clear();
+        self.put(now, Input::Settings(settings(&self.spec)), shell);
+    }
+
+    pub(super) fn track(&mut self, tracked: Tracked, now: Duration, shell: &mut Shell) {
+        self.tracked = tracked;
+        if let Decider::External { active: true, .. } = self.decider
+            && let Some(fault) = self.tracked.fault.clone()
+        {
+            self.set(false, now, &format!("fault: {fault}"), shell);
+        }
+        self.tell_tracked(now, shell);
+    }
+
+    fn tell_tracked(&mut self, now: Duration, shell: &mut Shell) {
+        let penalty = if self.handed_over { LOWEST } else { self.tracked.penalty };
+        let fault = self.tracked.fault.clone();
+        self.put(now, Input::Track { fault, penalty }, shell);
+    }
+
+    /// Carries out a command: what was done, or why not.
+    pub(super) fn command(
+        &mut self,
+        deed: Deed,
+        now: Duration,
+        shell: &mut Shell,
+    ) -> Result<String, String> {
+        let name = self.spec.name.clone();
+        match (deed, self.spec.external) {
+            (Deed::Set { active }, true) => {
+                if active && let Some(fault) = &self.tracked.fault {
+                    return Err(format!("{name}: {fault}"));
+                }
+                self.set(active, now, "told so by a command", shell);
+                Ok(format!("{name}: {}", self.role()))
+            }
+            (Deed::Set { .. }, false) => {
+                Err(format!("{name}: VRRP decides here (ha.mode = \"vrrp\"); use `fairlead ha handover`"))
+            }
+            (_, true) => Err(format!("{name}: others decide here (ha.mode = \"external\"); use `fairlead ha set`")),
+            (Deed::Handover, false) => self.hand_over(now, shell),
+            (Deed::Pause, false) => {
+                self.put(now, Input::Pause, shell);
+                Ok(format!("{name}: paused; it is {} and takes no role over", self.role()))
+            }
+            (Deed::Resume, false) => {
+                (self.handed_over, self.handover_until) = (false, None);
+                self.tell_tracked(now, shell);
+                self.put(now, Input::Resume, shell);
+                Ok(format!("{name}: as usual again; it is {}", self.role()))
+            }
+        }
+    }
+
+    fn hand_over(&mut self, now: Duration, shell: &mut Shell) -> Result<String, String> {
+        let name = self.spec.name.clone();
+        if self.role() != Role::Active {
+            return Err(format!("{name}: nothing to hand over: this node is {}, not active", self.role()));
+        }
+        self.handed_over = true;
+        let first = &self.spec.groups[0].config;
+        if first.preempt && first.preempt_delay.is_zero() {
+            // The peer goes first: it takes over since it is the better one now, and this node answers until then.
+            self.handover_until = Some(now + first.advert_interval * HANDOVER_PATIENCE);
+            self.tell_tracked(now, shell);
+            return Ok(format!("{name}: a peer takes over within some adverts; `fairlead ha resume` undoes it"));
+        }
+        // Peers that do not preempt, or only later, go by a goodbye.
+        let goodbye = Input::Track { fault: Some("handed over".to_owned()), penalty: LOWEST };
+        self.put(now, goodbye, shell);
+        self.tell_tracked(now, shell);
+        Ok(format!("{name}: said goodbye; `fairlead ha resume` undoes it"))
+    }
+
+    /// A packet for one of its routers. `false` if it has no such router.
+    pub(super) fn receive(
+        &mut self,
+        now: Duration,
+        ifindex: u32,
+        vrid: u8,
+        received: &Received<'_>,
+        shell: &mut Shell,
+    ) -> bool {
+        let family = Family::of(received.source);
+        let Some(router) = self.router_on(ifindex, vrid, family) else { return false };
+        let input = match Advert::decode(received, vrid) {
+            Ok(decoded) => Input::Advert { router, from: received.source, advert: decoded.advert, fairlead: false },
+            Err(why) => Input::Discarded { router, why },
+        };
+        self.put(now, input, shell);
+        true
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, now: Duration, shell: &mut Shell) {
+        if let Decider::External { active, renew_at, announcements, .. } = &mut self.decider {
+            if *active && now >= *renew_at {
+                *renew_at = now + EXTERNAL_RENEWAL;
+                let again = *announcements > 0;
+                *announcements = announcements.saturating_sub(1);
+                self.set_leases(shell, now + EXTERNAL_LEASE);
+                if again {
+                    self.announce(&mut shell.links);
+                }
+            }
+            return;
+        }
+        self.put(now, Input::Tick, shell);
+        if self.handover_until.is_some() && self.role() != Role::Active {
+            self.handover_until = None;
+        }
+        if self.handover_until.is_some_and(|until| now >= until) {
+            (self.handed_over, self.handover_until) = (false, None);
+            self.tell_tracked(now, shell);
+            shell.events.send(Event::Warning {
+                unit: self.spec.name.clone(),
+                text: "no peer took over: this node stays active".to_owned(),
+            });
+        }
+    }
+
+    /// Ends: says goodbye, so that a peer takes over at once. An external decision stays for as long as its lease.
+    pub(super) fn stop(&mut self, now: Duration, shell: &mut Shell) {
+        self.put(now, Input::Stop { hold: None }, shell);
+    }
+
+    /// Answers no longer, for good.
+    pub(super) fn remove(&mut self, now: Duration, shell: &mut Shell) {
+        self.stop(now, shell);
+        self.set_leases(shell, Duration::ZERO);
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        let own = match &self.decider {
+            Decider::Machine(machine) => machine.next_deadline(),
+            Decider::External { active, renew_at, .. } => active.then_some(*renew_at),
+        };
+        [own, self.handover_until].into_iter().flatten().min()
+    }
+
+    pub(super) fn role(&self) -> Role {
+        match &self.decider {
+            Decider::Machine(machine) => machine.role(),
+            Decider::External { active: true, .. } => Role::Active,
+            Decider::External { active: false, .. } => Role::Backup,
+        }
+    }
+
+    pub(super) fn view(&self, now: Duration, shell: &Shell) -> UnitView {
+        let machine = match &self.decider {
+            Decider::Machine(machine) => Some(machine.view(now)),
+            Decider::External { .. } => None,
+        };
+        let since = match (&self.decider, &machine) {
+            (Decider::External { since, .. }, _) => since.clone(),
+            (_, Some(view)) => view.last.as_ref().map(|last| (last.at, last.reason.to_string())),
+            (_, None) => None,
+        };
+        let lease = self.spec.groups.iter().filter_map(|group| lease_of(&shell.leases, group.row)).min();
+        UnitView {
+            spec: self.spec.clone(),
+            role: self.role(),
+            lease: lease.filter(|lease| *lease > now),
+            since,
+            machine,
+            handed_over: self.handed_over,
+            problems: self.problems.iter().cloned().collect(),
+        }
+    }
+
+    fn set(&mut self, to: bool, now: Duration, why: &str, shell: &mut Shell) {
+        let Decider::External { active, renew_at, announcements, since } = &mut self.decider else { return };
+        let changed = *active != to;
+        if changed {
+            *since = Some((now, why.to_owned()));
+            shell.events.send(Event::Role {
+                unit: self.spec.name.clone(),
+                from: if to { Role::Backup } else { Role::Active },
+                to: if to { Role::Active } else { Role::Backup },
+                reason: why.to_owned(),
+            });
+        }
+        (*active, *renew_at, *announcements) = (to, now + EXTERNAL_RENEWAL, ANNOUNCEMENTS);
+        self.set_leases(shell, if to { now + EXTERNAL_LEASE } else { Duration::ZERO });
+        if to {
+            self.announce(&mut shell.links);
+        }
+    }
+
+    fn put(&mut self, now: Duration, input: Input, shell: &mut Shell) {
+        let Decider::Machine(machine) = &mut self.decider else { return };
+        machine.handle(now, input);
+        let effects: Vec<Effect> = std::iter::from_fn(|| machine.poll()).collect();
+        for effect in effects {
+            self.perform(effect, shell);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect, shell: &mut Shell) {
+        let unit = || self.spec.name.clone();
+        match effect {
+            Effect::SetLease { until } => self.set_leases(shell, until),
+            Effect::SendAdvert { router, priority, interval } => self.send(&mut shell.links, router, priority, interval),
+            Effect::Announce => self.announce(&mut shell.links),
+            // There is no channel to ask by: see `hand_over`.
+            Effect::AskPeerToTake => {}
+            Effect::Transition(change) => shell.events.send(Event::Role {
+                unit: unit(),
+                from: change.from,
+                to: change.to,
+                reason: change.reason.to_string(),
+            }),
+            Effect::Warning(warning) => shell.events.send(Event::Warning { unit: unit(), text: warning.to_string() }),
+        }
+    }
+
+    fn set_leases(&self, shell: &Shell, until: Duration) {
+        for group in &self.spec.groups {
+            set_lease(&shell.leases, group.row, until);
+        }
+    }
+
+    fn send(&mut self, links: &mut Links, router: RouterId, priority: u8, interval: AdvertInterval) {
+        let Some((group, family)) = self.router(router) else { return };
+        let Some((interface, vrid)) = group.interface.as_ref().zip(group.config.vrid) else { return };
+        let Some(source) = source_for(interface, family) else { return };
+        let addresses: Vec<IpAddr> = of_family(&group.config.vips, family).collect();
+        let peers: Vec<IpAddr> = of_family(&group.config.peers, family).collect();
+        let to = if group.config.peers.is_empty() { vec![family.group()] } else { peers };
+        let advert = Advert { vrid, priority, interval, addresses };
+        let mut failed = None;
+        for destination in to {
+            let sent = advert
+                .encode(source, destination, self.spec.checksum)
+                .map_err(|error| error.to_string())
+                .and_then(|packet| links.send(interface.index, family, source, destination, &packet));
+            failed = sent.err().or(failed);
+        }
+        let problem = format!("{}: adverts over {family} do not leave", group.config.name);
+        self.note(problem, failed);
+    }
+
+    fn announce(&mut self, links: &mut Links) {
+        let mut failed = None;
+        for group in &self.spec.groups {
+            let Some(interface) = &group.interface else { continue };
+            for vip in &group.config.vips {
+                failed = links.announce(interface.index, interface.mac, *vip).err().or(failed);
+            }
+        }
+        self.note("VIPs are not announced".to_owned(), failed);
+    }
+
+    /// Keeps a failure for `ha status`, and forgets it when the same succeeds.
+    fn note(&mut self, what: String, failed: Option<String>) {
+        self.problems.retain(|problem| !problem.starts_with(&what));
+        self.problems.extend(failed.map(|why| format!("{what}: {why}")));
+    }
+
+    fn router(&self, id: RouterId) -> Option<(&GroupSpec, Family)> {
+        let (group, family) = ((id.0 / 2) as usize, if id.0 % 2 == 0 { Family::V4 } else { Family::V6 });
+        Some((self.spec.groups.get(group)?, family))
+    }
+
+    fn router_on(&self, ifindex: u32, vrid: u8, family: Family) -> Option<RouterId> {
+        let fits = |group: &GroupSpec| {
+            group.config.vrid == Some(vrid)
+                && group.interface.as_ref().is_some_and(|interface| interface.index == ifindex)
+        };
+        let at = self.spec.groups.iter().position(fits)?;
+        Some(router_id(at, family))
+    }
+}
+
+fn router_id(group: usize, family: Family) -> RouterId {
+    let family = match family {
+        Family::V4 => 0,
+        Family::V6 => 1,
+    };
+    RouterId(u32::try_from(group * 2).unwrap_or(u32::MAX - 1) + family)
+}
+
+fn of_family(addresses: &[IpAddr], family: Family) -> impl Iterator<Item = IpAddr> {
+    addresses.iter().copied().filter(move |address| Family::of(*address) == family)
+}
+
+fn source_for(interface: &InterfaceSpec, family: Family) -> Option<IpAddr> {
+    interface.sources.iter().copied().find(|source| Family::of(*source) == family)
+}
+
+/// What the machine of a unit is set to. A router without an address to send from is left out: it would be silent.
+fn settings(spec: &UnitSpec) -> Settings {
+    let mut routers = BTreeMap::new();
+    for (at, group) in spec.groups.iter().enumerate() {
+        let Some((interface, vrid)) = group.interface.as_ref().zip(group.config.vrid) else { continue };
+        for family in [Family::V4, Family::V6] {
+            let addresses: Vec<IpAddr> = of_family(&group.config.vips, family).collect();
+            if let Some(source) = source_for(interface, family)
+                && !addresses.is_empty()
+            {
+                routers.insert(router_id(at, family), RouterSettings { vrid, source, addresses });
+            }
+        }
+    }
+    let first = &spec.groups[0].config;
+    Settings {
+        priority: Priority::new(first.priority).unwrap_or(Priority::DEFAULT),
+        interval: AdvertInterval::from_duration(first.advert_interval).unwrap_or(AdvertInterval::DEFAULT),
+        preempt: first.preempt,
+        preempt_delay: first.preempt_delay,
+        // Only peers that are heard while they are backups would tell that a node is alone, and VRRP backups are silent.
+        lone_lease: Duration::ZERO,
+        routers,
+    }
+}
+
+/// Until when a row says that its VIPs are answered for; `None` for one that is not there.
+fn lease_of(leases: &Leases, row: u32) -> Option<Duration> {
+    let row = row as usize;
+    (row < leases.len()).then(|| Duration::from_nanos(leases.word(row).load(Ordering::Acquire)))
+}
+
+fn set_lease(leases: &Leases, row: u32, until: Duration) {
+    let row = row as usize;
+    if row > 0 && row < leases.len() {
+        let nanoseconds = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX - 1);
+        leases.word(row).store(nanoseconds, Ordering::Release);
+    }
+}

@@ -1,0 +1,297 @@
+//! Two or three Fairleads that share VIPs: one answers for each, and connections survive when that changes.
+
+use anyhow::{Context, Result, ensure};
+use fairlead_tests::lab::ha::keepalived::{Instance, Keepalived, State};
+use fairlead_tests::lab::ha::{
+    AnswerWatch, Cluster, Cut, GROUP, Herd, HerdPlan, Mac, mac_of, overlap,
+};
+use fairlead_tests::lab::{Fairlead, Lab, Peer, quick, wait_until};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::scene::*;
+
+const PORT: u16 = 7100;
+
+/// Fairleads with a herd's servers behind them.
+struct Trio {
+    nodes: Vec<Fairlead>,
+    macs: Vec<Mac>,
+    _servers: Vec<Peer>,
+    lab: Lab,
+}
+
+impl Trio {
+    fn new(count: u8, change: impl FnOnce(&mut Cluster)) -> Result<Self> {
+        let lab = Lab::builder().balancers(count).backends(3).control().build()?;
+        let servers = Herd::servers(&lab, PORT)?;
+        let (v4, v6) = lab.vips[0];
+        let mut rest = "[limits]\nflows = 65536\n".to_owned();
+        for (name, vip) in [("herd", IpAddr::from(v4)), ("herd6", v6.into())] {
+            writeln!(
+                rest,
+                "[[service]]\nname = \"{name}\"\nvip = \"{vip}\"\nport = {PORT}\nmode = \"l2\"\ntable_size = 4093"
+            )?;
+            for host in &lab.backends {
+                writeln!(rest, "[[service.backend]]\naddress = \"{}\"", host.address_like(vip))?;
+            }
+        }
+        let mut cluster = Cluster { sync: String::new(), ..Cluster::new(ADVERT, &rest) };
+        change(&mut cluster);
+        let nodes = cluster.daemons(&lab)?;
+        let macs = lab.balancers.iter().map(mac_of).collect::<Result<_>>()?;
+        Ok(Self { nodes, macs, _servers: servers, lab })
+    }
+
+    fn start(count: u8, change: impl FnOnce(&mut Cluster)) -> Result<Self> {
+        let mut new = Self::new(count, change)?;
+        new.nodes.iter_mut().try_for_each(Fairlead::start)?;
+        new.until_only(0)?;
+        Ok(new)
+    }
+
+    fn vip(&self, v6: bool) -> IpAddr {
+        let (v4, six) = self.lab.vips[0];
+        if v6 { six.into() } else { v4.into() }
+    }
+
+    fn watch(&self, v6: bool) -> Result<AnswerWatch> {
+        AnswerWatch::start(&self.lab.client, self.vip(v6))
+    }
+
+    /// Waits until this node is active, and every other one that runs is backup.
+    fn until_only(&self, active: usize) -> Result<()> {
+        wait_until(&format!("node {active} is the only active one"), SOON, || {
+            for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.pid().is_some()) {
+                let wanted = if index == active { "active" } else { "backup" };
+                if role(&node.json(&["ha", "status"])?) != Some(wanted) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+    }
+
+    fn herd(&self, v6: bool) -> Result<Herd> {
+        let plan = HerdPlan::new(if quick() { 200 } else { 2_000 });
+        let vip = self.vip(v6);
+        Herd::open(&self.lab.client, self.lab.client.address_like(vip), (vip, PORT).into(), plan)
+    }
+}
+
+fn role(status: &Value) -> Option<&str> {
+    status["groups"].as_array()?.iter().find(|group| group["name"] == GROUP)?["role"].as_str()
+}
+
+fn whole(herd: Herd) -> Result<()> {
+    let checkup = herd.check(SOON)?;
+    ensure!(checkup.broken.is_empty(), "{} broken: {:?}", checkup.broken.len(), checkup.reasons());
+    Ok(())
+}
+
+#[test]
+fn a_killed_node_stops_answering_and_no_connection_breaks() -> Result<()> {
+    for v6 in FAMILIES {
+        let mut trio = Trio::start(2, |_| {})?;
+        let herd = trio.herd(v6)?;
+        let watch = trio.watch(v6)?;
+        until_answered_by(&watch, trio.macs[0])?;
+        let killed_at = watch.now();
+        trio.nodes[0].kill();
+        until_answered_by(&watch, trio.macs[1])?;
+        more_answers(&watch, 300)?;
+        let record = watch.stop()?;
+        let both = overlap(&record, killed_at..Duration::MAX);
+        assert_eq!((both.lasted, both.requests), (Duration::ZERO, 0), "both answered");
+        ensure!(record.announcers(killed_at).contains_key(&trio.macs[1]), "it did not announce itself");
+        whole(herd)?;
+        // It comes back, preempts, and still nothing breaks.
+        let herd = trio.herd(v6)?;
+        trio.nodes[0].start()?;
+        trio.until_only(0)?;
+        whole(herd)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_stopped_node_never_answers_beside_its_successor_and_yields_when_it_wakes() -> Result<()> {
+    let trio = Trio::start(2, |cluster| cluster.preempt = false)?;
+    let herd = trio.herd(false)?;
+    let watch = trio.watch(false)?;
+    until_answered_by(&watch, trio.macs[0])?;
+    let stopped_at = watch.now();
+    trio.nodes[0].signal(Signal::SIGSTOP)?;
+    until_answered_by(&watch, trio.macs[1])?;
+    more_answers(&watch, 300)?;
+    trio.nodes[0].signal(Signal::SIGCONT)?;
+    more_answers(&watch, 500)?;
+    trio.until_only(1)?;
+    let record = watch.stop()?;
+    let both = overlap(&record, stopped_at..Duration::MAX);
+    assert_eq!((both.lasted, both.requests), (Duration::ZERO, 0), "both answered");
+    whole(herd)
+}
+
+#[test]
+fn a_cut_link_moves_the_vip_and_healing_leaves_one() -> Result<()> {
+    let trio = Trio::start(3, |cluster| cluster.unicast = true)?;
+    let herd = trio.herd(false)?;
+    let watch = trio.watch(false)?;
+    until_answered_by(&watch, trio.macs[0])?;
+    let link = Cut::Detached.apply(&trio.lab, &trio.lab.balancers[0])?;
+    until_answered_by(&watch, trio.macs[1])?;
+    link.heal()?;
+    trio.until_only(0)?;
+    until_answered_by(&watch, trio.macs[0])?;
+    ensure!(watch.stop()?.answerers().len() == 2, "the third, the worst, never answers");
+    whole(herd)
+}
+
+#[test]
+fn a_node_without_carrier_leaves_its_vips() -> Result<()> {
+    let trio = Trio::start(2, |_| {})?;
+    let link = Cut::Unplugged.apply(&trio.lab, &trio.lab.balancers[0])?;
+    wait_until("it knows", SOON, || {
+        let status = trio.nodes[0].json(&["ha", "status"])?;
+        Ok(role(&status) != Some("active") && status["groups"][0]["fault"].as_str().is_some_and(|fault| fault.contains("carrier")))
+    })?;
+    wait_until("the other is active", SOON, || Ok(role(&trio.nodes[1].json(&["ha", "status"])?) == Some("active")))?;
+    link.heal()?;
+    trio.until_only(0)
+}
+
+#[test]
+fn a_handover_loses_nothing_and_lasts_until_resumed() -> Result<()> {
+    let trio = Trio::start(2, |_| {})?;
+    let herd = trio.herd(true)?;
+    let answer = trio.nodes[0].ok(&["ha", "handover", "--all"])?;
+    ensure!(answer.contains("pair: a peer takes over"), "{answer:?}");
+    trio.until_only(1)?;
+    let status = trio.nodes[0].json(&["ha", "status"])?;
+    ensure!(status["groups"][0]["handed_over"] == true && status["groups"][0]["priority"] == 1, "{status}");
+    let refused = trio.nodes[0].cli(&["ha", "handover", "--all"])?;
+    ensure!(refused.code == 5 && refused.stderr.contains("not active"), "{refused:?}");
+    trio.nodes[0].ok(&["ha", "resume", "--all"])?;
+    trio.until_only(0)?;
+    whole(herd)
+}
+
+#[test]
+fn a_handover_without_a_peer_leaves_the_role_here() -> Result<()> {
+    let mut trio = Trio::new(2, |_| {})?;
+    trio.nodes[0].start()?;
+    trio.until_only(0)?;
+    trio.nodes[0].ok(&["ha", "handover", "--group", GROUP])?;
+    wait_until("it takes that back", SOON, || {
+        let status = trio.nodes[0].json(&["ha", "status"])?;
+        Ok(role(&status) == Some("active") && status["groups"][0]["handed_over"] == false)
+    })
+}
+
+#[test]
+fn a_paused_node_takes_nothing_over_and_a_stopped_daemon_says_goodbye() -> Result<()> {
+    let mut trio = Trio::start(2, |_| {})?;
+    trio.nodes[1].ok(&["ha", "pause", "--all"])?;
+    trio.nodes[0].stop()?;
+    let watch = trio.watch(false)?;
+    std::thread::sleep(ADVERT * 10);
+    ensure!(watch.answers() == 0, "somebody answered: {:?}", watch.answering());
+    trio.nodes[1].ok(&["ha", "resume", "--all"])?;
+    until_answered_by(&watch, trio.macs[1])?;
+    trio.nodes[0].start()?;
+    trio.until_only(0)
+}
+
+#[test]
+fn reload_moves_no_vip() -> Result<()> {
+    let trio = Trio::start(2, |_| {})?;
+    let before = trio.nodes[0].json(&["ha", "status"])?;
+    trio.nodes[0].ok(&["backend", "drain", "herd", &trio.lab.backends[0].v4.to_string()])?;
+    let text = std::fs::read_to_string(trio.nodes[0].config_path())?;
+    std::fs::write(trio.nodes[0].config_path(), text.replace("priority = 200", "priority = 190"))?;
+    trio.nodes[0].ok(&["config", "reload"])?;
+    let after = trio.nodes[0].json(&["ha", "status"])?;
+    assert_eq!(after["groups"][0]["priority"], 190);
+    for key in ["role", "since", "reason"] {
+        assert_eq!(before["groups"][0][key], after["groups"][0][key], "{key}");
+    }
+    assert_eq!(after["transitions"], before["transitions"]);
+    Ok(())
+}
+
+#[test]
+fn external_decisions_are_carried_out_and_survive_a_restart() -> Result<()> {
+    let mut trio = Trio::new(2, |cluster| cluster.mode = "external".to_owned())?;
+    trio.nodes.iter_mut().try_for_each(Fairlead::start)?;
+    let watch = trio.watch(false)?;
+    std::thread::sleep(ADVERT);
+    ensure!(watch.answers() == 0, "nobody was told to answer");
+    trio.nodes[0].ok(&["ha", "set", "active"])?;
+    until_answered_by(&watch, trio.macs[0])?;
+    trio.nodes[0].kill();
+    let before = watch.answers();
+    trio.nodes[0].start()?;
+    more_answers(&watch, 100)?;
+    ensure!(watch.answers() > before && watch.answering() == Some(trio.macs[0]));
+    assert_eq!(role(&trio.nodes[0].json(&["ha", "status"])?), Some("active"));
+    trio.nodes[0].ok(&["ha", "set", "standby", "--group", GROUP])?;
+    trio.nodes[1].ok(&["ha", "set", "active", "--group", GROUP])?;
+    until_answered_by(&watch, trio.macs[1])?;
+    let record = watch.stop()?;
+    assert_eq!(overlap(&record, Duration::ZERO..Duration::MAX).requests, 0);
+    let refused = trio.nodes[0].cli(&["ha", "handover", "--all"])?;
+    ensure!(refused.code == 5 && refused.stderr.contains("fairlead ha set"), "{refused:?}");
+    Ok(())
+}
+
+/// A keepalived on the second balancer, with a VIP of each family.
+fn keepalived(trio: &Trio, priority: u8) -> Result<Keepalived> {
+    let instances = FAMILIES.map(|v6| Instance::new(name(v6), 51, priority, ADVERT, &[trio.vip(v6)]));
+    let mut peer = Keepalived::new(&trio.lab, &trio.lab.balancers[1], instances.to_vec())?;
+    peer.start()?;
+    Ok(peer)
+}
+
+#[test]
+fn keepalived_is_a_peer_as_backup_and_as_master() -> Result<()> {
+    let mut trio = Trio::new(2, |_| {})?;
+    trio.nodes[0].start()?;
+    trio.until_only(0)?;
+    let mut peer = keepalived(&trio, 100)?;
+    for v6 in FAMILIES {
+        peer.until(name(v6), State::Backup, SOON)?;
+    }
+    let watch = trio.watch(false)?;
+    until_answered_by(&watch, trio.macs[0])?;
+    // Killed: the lease ends before keepalived takes over.
+    trio.nodes[0].kill();
+    until_answered_by(&watch, trio.macs[1])?;
+    peer.until(name(true), State::Master, SOON)?;
+    more_answers(&watch, 200)?;
+    let record = watch.stop()?;
+    assert_eq!(overlap(&record, Duration::ZERO..Duration::MAX).requests, 0, "both answered");
+    // Back, it preempts by its priority, and keepalived yields.
+    trio.nodes[0].start()?;
+    wait_until("it is active", SOON, || Ok(role(&trio.nodes[0].json(&["ha", "status"])?) == Some("active")))?;
+    for v6 in FAMILIES {
+        peer.until(name(v6), State::Backup, SOON)?;
+    }
+    // A greater priority of keepalived wins; when it ends, this node has the VIPs again.
+    peer.stop()?;
+    drop(peer);
+    let mut peer = keepalived(&trio, 220)?;
+    for v6 in FAMILIES {
+        peer.until(name(v6), State::Master, SOON)?;
+    }
+    let heard = |trio: &Trio| -> Result<Value> { trio.nodes[0].json(&["ha", "status"]) };
+    wait_until("it yields", SOON, || Ok(role(&heard(&trio)?) == Some("backup")))?;
+    let status = heard(&trio)?;
+    assert_eq!(status["groups"][0]["routers"][0]["active"]["priority"], 220, "{status}");
+    peer.stop()?;
+    wait_until("it is active again", SOON, || Ok(role(&heard(&trio)?) == Some("active")))?;
+    status["groups"].as_array().context("groups").map(drop)
+}
