@@ -1,5 +1,7 @@
 //! Checks of a whole configuration against itself and its limits.
 
+mod ha;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -31,6 +33,7 @@ pub(super) fn check(config: &Config, notes: &mut Notes) -> Vec<Problem> {
         backends(&path, service, notes, &mut warnings);
         probe_times(&path, service, notes, &mut warnings);
     }
+    ha::check(config, notes, &mut warnings);
     warnings
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod ha;
 mod host;
 
 const GOOD: &str = r#"

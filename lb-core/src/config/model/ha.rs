@@ -25,7 +25,7 @@ pub struct Cluster {
 pub struct HighAvailability {
     /// Who decides which node is active.
     pub mode: HaMode,
-    /// What the checksum of a VRRP packet over IPv4 covers.
+    /// What the checksum of adverts that are sent over IPv4 covers.
     pub checksum: VrrpChecksum,
     /// VIPs that move between nodes, in the order of the file. Without any, this node answers for every VIP.
     pub groups: Vec<HaGroup>,
@@ -49,7 +49,7 @@ pub struct HaGroup {
     pub advert_interval: Duration,
     /// Whether this node takes over from one of lower priority.
     pub preempt: bool,
-    /// How long it waits with that after its start, up to 1 hour.
+    /// How long one of lower priority must have been heard before that, up to 1 hour.
     #[serde(serialize_with = "human")]
     pub preempt_delay: Duration,
     /// The other nodes, if adverts are sent to their addresses; empty: adverts are multicast.
@@ -71,13 +71,13 @@ words! {
 }
 
 words! {
-    /// What the checksum of a VRRP packet over IPv4 covers; over IPv6 it is always the pseudo-header too.
+    /// What the checksum of adverts that are sent over IPv4 covers; over IPv6 it is always the pseudo-header too.
     #[derive(Default)]
     VrrpChecksum {
-        /// The pseudo-header and the message.
+        /// The pseudo-header and the message: what keepalived expects.
         #[default]
         PseudoHeader = "pseudo_header",
-        /// The message alone.
+        /// The message alone: RFC 9568, section 5.2.8.
         Message = "message",
     }
 }
