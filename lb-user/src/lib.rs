@@ -6,6 +6,7 @@ pub mod cli;
 
 mod daemon;
 mod decap;
+pub mod ha;
 pub mod metrics;
 pub mod net;
 pub mod probe;
