@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 
 use lb_core::vrrp::Family;
+use nix::errno::Errno;
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::if_indextoname;
 
@@ -33,6 +34,10 @@ pub fn mac_of(ifindex: u32) -> io::Result<Option<[u8; 6]>> {
 
 fn addresses(ifindex: u32) -> io::Result<impl Iterator<Item = InterfaceAddress>> {
     let name = if_indextoname(ifindex)?.to_string_lossy().into_owned();
+    // So nix says that there is none.
+    if name.is_empty() {
+        return Err(Errno::ENODEV.into());
+    }
     // IPv4 addresses come under their label, "eth0:1"; no interface has a colon in its name.
     Ok(getifaddrs()?.filter(move |address| address.interface_name.split(':').next() == Some(&name)))
 }

@@ -1,5 +1,6 @@
 //! A thread that is on time: scheduled before others, not paged out, woken by a clock that counts suspension.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -44,25 +45,35 @@ fn schedule() -> io::Result<()> {
     Ok(())
 }
 
-/// Locks pages as they are first used: tables that are mapped, and stacks, are mostly untouched and stay so.
+/// Locks pages as they are first used: stacks and large allocations are mostly untouched and stay so. (Mapped BPF arrays
+/// are the kernel's memory, which is never paged out: they are neither locked nor counted.)
 ///
 /// What is mapped later is locked too only where no limit can be met: `mmap` would fail with it, of a BPF map as well.
 fn lock_memory() -> Result<(), String> {
-    // Refused without CAP_SYS_RESOURCE, unless it is so already.
-    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
-    let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK)
-        .map_err(|error| format!("the limit of locked memory is unknown: {error}"))?;
-    let unlimited = limit == RLIM_INFINITY;
-    let future = if unlimited { libc::MCL_FUTURE } else { 0 };
+    let limit = memory_limit().map_err(|error| format!("the limit of locked memory is unknown: {error}"))?;
+    let future = if limit.is_none() { libc::MCL_FUTURE } else { 0 };
     // SAFETY: takes no pointer and changes no content of memory.
     let locked = unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_ONFAULT | future) };
-    match Errno::result(locked) {
-        Ok(_) if unlimited => Ok(()),
-        Ok(_) => Err(format!(
-            "only what is mapped by now is locked: the limit of locked memory (RLIMIT_MEMLOCK) is {limit} bytes"
+    match (Errno::result(locked), limit) {
+        (Ok(_), None) => Ok(()),
+        (Ok(_), Some(limit)) => Err(format!(
+            "only what is mapped by now is locked: RLIMIT_MEMLOCK is {limit} bytes and CAP_IPC_LOCK is missing"
         )),
-        Err(error) => Err(format!("locking is refused (CAP_IPC_LOCK or RLIMIT_MEMLOCK): {error}")),
+        (Err(error), _) => Err(format!("locking is refused (CAP_IPC_LOCK or RLIMIT_MEMLOCK): {error}")),
     }
+}
+
+/// In bytes, of what may be locked; as high as we may make it.
+fn memory_limit() -> io::Result<Option<u64>> {
+    const CAP_IPC_LOCK: u32 = 14;
+    // Refused without CAP_SYS_RESOURCE, unless it is so already.
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+    let status = fs::read_to_string("/proc/thread-self/status")?;
+    let rights = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let rights = rights.and_then(|rights| u64::from_str_radix(rights.trim(), 16).ok()).unwrap_or(0);
+    let unlimited = limit == RLIM_INFINITY || rights & (1 << CAP_IPC_LOCK) != 0;
+    Ok((!unlimited).then_some(limit))
 }
 
 /// Time since boot, suspension included: the clock of leases (`bpf_ktime_get_boot_ns`) and of [`Waiter`].
@@ -82,6 +93,8 @@ pub struct Waiter {
 }
 
 impl Waiter {
+    /// With a timer of its own.
+    ///
     /// # Errors
     /// There are no descriptors left.
     pub fn new() -> io::Result<Self> {
