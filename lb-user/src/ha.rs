@@ -1,7 +1,13 @@
-//! What high availability does to links and time: sockets for adverts, frames that announce VIPs, a thread that is
-//! punctual. Nothing here decides anything.
+//! High availability as the kernel sees it: sockets, announcements, addresses, time. Nothing here decides anything.
+//!
+//! Everything speaks about the network namespace the calling thread is in.
 
-pub mod announce;
-pub mod primary;
-pub mod realtime;
-pub mod socket;
+mod announce;
+mod primary;
+mod realtime;
+mod socket;
+
+pub use announce::Announcer;
+pub use primary::{mac_of, source_of};
+pub use realtime::{PRIORITY, RealTime, Waiter, boot_time, make_real_time};
+pub use socket::{Datagram, MAX_DATAGRAM, VrrpSocket};

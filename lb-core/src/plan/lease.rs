@@ -15,9 +15,8 @@ pub type LeaseRows = BTreeMap<String, u32>;
 /// nor a reload changes what is answered; of groups that were merged the first one keeps it.
 #[must_use]
 pub fn lease_rows(config: &Config, actual: &Actual) -> LeaseRows {
-    let row_of = |vip: &IpAddr| {
-        actual.vips.get(vip).map(|flags| flags.lease).filter(|row| *row != LEASE_ROW_FOR_EVER)
-    };
+    let row_of =
+        |vip: &IpAddr| actual.vips.get(vip).map(|flags| flags.lease).filter(|row| *row != LEASE_ROW_FOR_EVER);
     let mut rows = LeaseRows::new();
     let mut taken: BTreeSet<u32> = BTreeSet::new();
     for group in &config.ha.groups {

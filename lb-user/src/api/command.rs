@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use super::error::ApiError;
 use super::types::{
-    BackendList, ChangeReply, ConfigReply, CounterList, Done, FlowList, FlowLookup, FlowQuery, HaCommand, HaStatus, LookupQuery,
-    Service, ServiceList, ServiceTable, Status, StopRequest, TraceReply,
+    BackendList, ChangeReply, ConfigReply, CounterList, Done, FlowList, FlowLookup, FlowQuery, HaCommand,
+    HaStatus, LookupQuery, Service, ServiceList, ServiceTable, Status, StopRequest, TraceReply,
 };
 
 /// Where the daemon puts the answer. Dropping it without an answer tells the client that the daemon is stopping.

@@ -18,8 +18,8 @@ use super::extract::{
 };
 use super::types::{
     AddBackendRequest, BackendList, BackendQuery, ChangeReply, ConfigReply, CounterList, Done, FlowList,
-    FlowLookup, FlowQuery, HaCommand, HaStatus, LookupQuery, MAX_FLOW_LIMIT, MAX_TRACE_FRAMES, MAX_WEIGHT, Service, ServiceList,
-    ServiceTable, Status, StopRequest, TraceReply, TraceRequest, WeightRequest,
+    FlowLookup, FlowQuery, HaCommand, HaStatus, LookupQuery, MAX_FLOW_LIMIT, MAX_TRACE_FRAMES, MAX_WEIGHT,
+    Service, ServiceList, ServiceTable, Status, StopRequest, TraceReply, TraceRequest, WeightRequest,
 };
 use crate::bpf::dry_run::MAX_FRAME_BYTES;
 use crate::trace::from_hex;

@@ -52,12 +52,16 @@ mod tests {
         let directory = directory("cluster-key");
         let path = directory.join("key");
         let mut refusals = vec![format!("{:#}", key(&path).expect_err("nothing there"))];
-        for (content, mode) in [("0123456789abcdef0123", 0o644), ("short", 0o600), (&"x".repeat(5_000), 0o600)] {
+        for (content, mode) in
+            [("0123456789abcdef0123", 0o644), ("short", 0o600), (&"x".repeat(5_000), 0o600)]
+        {
             fs::write(&path, content).expect("written");
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
             refusals.push(format!("{:#}", key(&path).expect_err("no key")));
         }
-        for (refusal, reason) in refusals.iter().zip(["No such file", "chmod 0600", "5 bytes", "more than 4096"]) {
+        for (refusal, reason) in
+            refusals.iter().zip(["No such file", "chmod 0600", "5 bytes", "more than 4096"])
+        {
             assert!(refusal.contains(reason) && refusal.contains("cluster-key"), "{refusal}");
         }
         fs::write(&path, "0123456789abcdef0123\n").expect("written");

@@ -24,7 +24,7 @@ use crate::api::types::{
 use crate::api::{ApiError, Timestamp};
 use crate::bpf::mapped::Mapped;
 use crate::bpf::program;
-use crate::ha::primary::source_of;
+use crate::ha::source_of;
 use thread::{Thread, View};
 use unit::{Deed, GroupSpec, InterfaceSpec, Tracked, UnitSpec, UnitView};
 
@@ -161,7 +161,8 @@ impl Controller {
         let mut all: BTreeMap<String, Tracked> = BTreeMap::new();
         let verdicts = self.prober.verdicts();
         for group in &self.loaded.config.ha.groups {
-            let tracked = all.entry(group.sync_group.clone().unwrap_or_else(|| group.name.clone())).or_default();
+            let tracked =
+                all.entry(group.sync_group.clone().unwrap_or_else(|| group.name.clone())).or_default();
             if let Some(fault) = self.fault_of(&group.interface) {
                 tracked.fault = Some(fault);
             }
@@ -276,7 +277,10 @@ impl Controller {
 async fn answer_of<T>(answer: oneshot::Receiver<T>) -> Result<T, ApiError> {
     match tokio::time::timeout(Duration::from_secs(5), answer).await {
         Ok(Ok(answer)) => Ok(answer),
-        _ => Err(ApiError::internal("the thread that keeps leases does not answer", "look at the daemon's log")),
+        _ => Err(ApiError::internal(
+            "the thread that keeps leases does not answer",
+            "look at the daemon's log",
+        )),
     }
 }
 
@@ -316,7 +320,10 @@ fn groups_of(view: &View, unit: &UnitView) -> Vec<HaGroupStatus> {
             role: unit.role.to_string(),
             since: unit.since.as_ref().map(|(at, _)| wall(view, *at)),
             reason: unit.since.as_ref().map(|(_, reason)| reason.clone()),
-            lease_until: unit.lease.filter(|lease| *lease < Duration::from_nanos(LEASE_FOR_EVER)).map(|at| wall(view, at)),
+            lease_until: unit
+                .lease
+                .filter(|lease| *lease < Duration::from_nanos(LEASE_FOR_EVER))
+                .map(|at| wall(view, at)),
             priority: unit.machine.as_ref().map(|machine| machine.priority.get()),
             paused: unit.machine.as_ref().is_some_and(|machine| machine.paused),
             handed_over: unit.handed_over,

@@ -1,165 +1,217 @@
-//! Sockets for adverts: raw, of protocol 112, bound to one interface, one for each family.
+//! The raw socket that adverts of one family go through on one interface.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, SocketAddrV6};
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use lb_core::vrrp::{Family, GROUP_V4, GROUP_V6, HOP_LIMIT, PROTOCOL};
+use lb_core::vrrp::{Family, GROUP_V4, GROUP_V6, HOP_LIMIT, MAX_ADDRESSES, PROTOCOL};
 use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::net::if_::if_indextoname;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, recvmsg, sendmsg, setsockopt,
-    sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, recv, recvmsg, sendmsg,
 };
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
-/// Octets that may wait: some thousands of adverts, since a stopped process finds them when it goes on.
-const RECEIVE_BUFFER: usize = 256 * 1024;
-/// Network control (RFC 4594): class selector 6, as routing protocols have it.
-const TRAFFIC_CLASS: u32 = 0xc0;
-/// The same for queueing on this machine (TC_PRIO_CONTROL is 7).
-const PRIORITY: u32 = 6;
-/// Shortest IPv4 header.
-const MIN_HEADER: usize = 20;
+/// Bytes of the longest advert with the longest IPv4 header; IPv6 headers are not delivered. A receive buffer of this
+/// size cuts off nothing that could be of use.
+pub const MAX_DATAGRAM: usize = 60 + 8 + MAX_ADDRESSES * 16;
 
-/// A socket that adverts of one family come in and leave by, on one interface.
+/// `TC_PRIO_INTERACTIVE`, which queueing disciplines put ahead of bulk; above it is only "control" (7), which adverts
+/// need not compete with.
+pub(super) const CONTROL_PRIORITY: libc::c_int = 6;
+/// Type of service and traffic class: CS6, network control (RFC 4594 section 3.2).
+const NETWORK_CONTROL: libc::c_int = 0xc0;
+/// Bytes that may wait to be received: some hundreds of adverts, by the kernel's way of counting. More would only be
+/// older, and a flood is not to take memory.
+const RECEIVE_BUFFER: libc::c_int = 256 << 10;
+/// Datagrams that may have come in between opening and binding; the buffer holds fewer.
+const MAX_STALE: usize = 4096;
+
+/// Sends and receives adverts of one family on one interface. Never blocks.
 #[derive(Debug)]
 pub struct VrrpSocket {
-    socket: Socket,
-    index: u32,
+    socket: OwnedFd,
     family: Family,
+    ifindex: libc::c_int,
 }
 
-/// A packet that came in; what it carries is in the caller's buffer.
+/// What came, its payload in the caller's buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Datagram {
-    /// Who sent it.
+    /// Who sent it. The scope of a link-local address is the socket's interface.
     pub source: IpAddr,
-    /// To whom.
+    /// To whom: the group, or this node.
     pub destination: IpAddr,
     /// TTL or hop limit on arrival.
     pub hop_limit: u8,
-    /// Where in the buffer its payload is.
-    pub payload: Range<usize>,
+    /// Where in the buffer the VRRP packet is, headers of IP left out.
+    pub payload_range: Range<usize>,
 }
 
 impl VrrpSocket {
-    /// Opens it in the network namespace of the calling thread, and joins the group of VRRP.
+    /// For the interface with this index. Needs `CAP_NET_RAW`, and `CAP_NET_ADMIN` for the priority.
     ///
     /// # Errors
-    /// If it may not (CAP_NET_RAW), or there is no such interface.
-    pub fn open(index: u32, family: Family) -> io::Result<Self> {
-        let domain = match family {
-            Family::V4 => Domain::IPV4,
-            Family::V6 => Domain::IPV6,
-        };
-        let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(i32::from(PROTOCOL))))?;
-        socket.set_nonblocking(true)?;
-        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-        socket.bind_device(Some(if_indextoname(index)?.as_bytes()))?;
-        socket.set_priority(PRIORITY)?;
+    /// There is no such interface, it has no multicast or not this family, or a right is missing.
+    pub fn open(ifindex: u32, family: Family) -> io::Result<Self> {
+        let ifindex =
+            libc::c_int::try_from(ifindex).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let opened = Self { socket: open(family)?, family, ifindex };
+        // By index: a name may be another interface's by now.
+        opened.set(libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &ifindex)?;
+        opened.discard_stale()?;
+        opened.set(libc::SOL_SOCKET, libc::SO_RCVBUF, &RECEIVE_BUFFER)?;
         match family {
-            Family::V4 => {
-                socket.set_ttl_v4(u32::from(HOP_LIMIT))?;
-                socket.set_multicast_ttl_v4(u32::from(HOP_LIMIT))?;
-                socket.set_multicast_loop_v4(false)?;
-                socket.set_tos_v4(TRAFFIC_CLASS)?;
-                socket.join_multicast_v4_n(&GROUP_V4, &InterfaceIndexOrAddress::Index(index))?;
-            }
-            Family::V6 => {
-                socket.set_unicast_hops_v6(u32::from(HOP_LIMIT))?;
-                socket.set_multicast_hops_v6(u32::from(HOP_LIMIT))?;
-                socket.set_multicast_loop_v6(false)?;
-                socket.set_multicast_if_v6(index)?;
-                socket.set_tclass_v6(TRAFFIC_CLASS)?;
-                socket.join_multicast_v6(&GROUP_V6, index)?;
-                setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
-                socket.set_recv_hoplimit_v6(true)?;
-            }
+            Family::V4 => opened.prepare_v4()?,
+            Family::V6 => opened.prepare_v6()?,
         }
-        Ok(Self { socket, index, family })
+        // After the type of service, which sets it too.
+        opened.set(libc::SOL_SOCKET, libc::SO_PRIORITY, &CONTROL_PRIORITY)?;
+        Ok(opened)
     }
 
-    /// Sends an advert from one of this interface's addresses.
+    /// Sends an advert, which has its checksum already, with TTL or hop limit 255.
     ///
     /// # Errors
-    /// If it does not leave.
+    /// `source` is no address of this host, there is no way to `destination` on the interface, they are not of the
+    /// socket's family, or the kernel's queue is full ([`io::ErrorKind::WouldBlock`]).
     pub fn send(&self, source: IpAddr, destination: IpAddr, payload: &[u8]) -> io::Result<()> {
-        let (socket, data) = (self.socket.as_raw_fd(), [IoSlice::new(payload)]);
-        let interface = i32::try_from(self.index).unwrap_or(0);
-        let sent = match (source, destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let from = libc::in_pktinfo {
-                    ipi_ifindex: interface,
-                    ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(source.octets()) },
-                    ipi_addr: libc::in_addr { s_addr: 0 },
+        let payload = [IoSlice::new(payload)];
+        let (socket, flags) = (self.socket.as_raw_fd(), MsgFlags::empty());
+        match (self.family, source, destination) {
+            (Family::V4, IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let source = libc::in_pktinfo {
+                    ipi_ifindex: self.ifindex,
+                    ipi_spec_dst: address_v4(source),
+                    ipi_addr: address_v4(Ipv4Addr::UNSPECIFIED),
                 };
-                let to = SockaddrIn::from(SocketAddrV4::new(destination, 0));
-                let control = [ControlMessage::Ipv4PacketInfo(&from)];
-                sendmsg(socket, &data, &control, MsgFlags::MSG_DONTWAIT, Some(&to))
+                let destination = SockaddrIn::from(SocketAddrV4::new(destination, 0));
+                let source = [ControlMessage::Ipv4PacketInfo(&source)];
+                sendmsg(socket, &payload, &source, flags, Some(&destination))?;
             }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let from = libc::in6_pktinfo {
+            (Family::V6, IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let scope = self.ifindex.cast_unsigned();
+                let source = libc::in6_pktinfo {
                     ipi6_addr: libc::in6_addr { s6_addr: source.octets() },
-                    ipi6_ifindex: self.index,
+                    ipi6_ifindex: scope,
                 };
-                let to = SockaddrIn6::from(SocketAddrV6::new(destination, 0, 0, self.index));
-                let control = [ControlMessage::Ipv6PacketInfo(&from)];
-                sendmsg(socket, &data, &control, MsgFlags::MSG_DONTWAIT, Some(&to))
+                let destination = SockaddrIn6::from(SocketAddrV6::new(destination, 0, 0, scope));
+                let source = [ControlMessage::Ipv6PacketInfo(&source)];
+                sendmsg(socket, &payload, &source, flags, Some(&destination))?;
             }
-            _ => Err(Errno::EAFNOSUPPORT),
-        };
-        Ok(sent.map(drop)?)
+            _ => return Err(Errno::EAFNOSUPPORT.into()),
+        }
+        Ok(())
     }
 
-    /// The next packet that came in; `None` if none did.
+    /// The next datagram of protocol 112, for whichever virtual router, also one that this host sent by unicast to
+    /// itself. `None` if none is there. What is longer than the buffer is cut off.
     ///
     /// # Errors
-    /// If the kernel reports one.
+    /// What the kernel says, or that it does not tell the destination.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Datagram>> {
-        loop {
-            let received = match self.family {
-                Family::V4 => self.receive_v4(buffer),
-                Family::V6 => self.receive_v6(buffer),
-            };
-            match received {
-                // One that can't be understood: the next one may be better.
-                Ok(None) => {}
-                Ok(datagram) => return Ok(datagram),
-                Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            }
+        let received = match self.family {
+            Family::V4 => self.receive_v4(buffer),
+            Family::V6 => self.receive_v6(buffer),
+        };
+        match received {
+            Ok(datagram) => Ok(Some(datagram)),
+            Err(Errno::EAGAIN) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
-    fn receive_v4(&self, buffer: &mut [u8]) -> nix::Result<Option<Datagram>> {
-        let length = nix::sys::socket::recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?;
-        Ok(ipv4(buffer.get(..length).unwrap_or_default()))
+    /// The header comes along and says all.
+    fn receive_v4(&self, buffer: &mut [u8]) -> nix::Result<Datagram> {
+        let len = recv(self.socket.as_raw_fd(), buffer, MsgFlags::empty())?;
+        buffer.get(..len).and_then(datagram_v4).ok_or(Errno::EBADMSG)
     }
 
-    fn receive_v6(&self, buffer: &mut [u8]) -> nix::Result<Option<Datagram>> {
-        let mut control = cmsg_space!(libc::in6_pktinfo, i32);
-        let mut data = [IoSliceMut::new(buffer)];
+    /// No header comes along, but what was asked for of it.
+    fn receive_v6(&self, buffer: &mut [u8]) -> nix::Result<Datagram> {
+        let mut space = cmsg_space!(libc::in6_pktinfo, libc::c_int);
+        let mut slices = [IoSliceMut::new(buffer)];
         let socket = self.socket.as_raw_fd();
-        let message =
-            recvmsg::<SockaddrIn6>(socket, &mut data, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
+        let message = recvmsg::<SockaddrIn6>(socket, &mut slices, Some(&mut space), MsgFlags::empty())?;
+        let source = message.address.ok_or(Errno::EBADMSG)?.ip().into();
         let (mut destination, mut hop_limit) = (None, None);
-        for part in message.cmsgs()? {
-            match part {
-                ControlMessageOwned::Ipv6PacketInfo(info) => destination = Some(info.ipi6_addr.s6_addr),
+        for control in message.cmsgs()? {
+            match control {
+                ControlMessageOwned::Ipv6PacketInfo(info) => {
+                    destination = Some(IpAddr::from(info.ipi6_addr.s6_addr));
+                }
                 ControlMessageOwned::Ipv6HopLimit(limit) => hop_limit = u8::try_from(limit).ok(),
                 _ => {}
             }
         }
-        let parts = message.address.zip(destination).zip(hop_limit);
-        Ok(parts.map(|((source, destination), hop_limit)| Datagram {
-            source: source.ip().into(),
-            destination: IpAddr::from(destination),
-            hop_limit,
-            payload: 0..message.bytes,
-        }))
+        let (Some(destination), Some(hop_limit)) = (destination, hop_limit) else {
+            return Err(Errno::EBADMSG);
+        };
+        Ok(Datagram { source, destination, hop_limit, payload_range: 0..message.bytes })
+    }
+
+    /// What came before it was bound may be of any interface.
+    fn discard_stale(&self) -> io::Result<()> {
+        for _ in 0..MAX_STALE {
+            match recv(self.socket.as_raw_fd(), &mut [0], MsgFlags::empty()) {
+                Ok(_) => {}
+                Err(Errno::EAGAIN) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare_v4(&self) -> io::Result<()> {
+        let options = [
+            (libc::IP_TTL, HOP_LIMIT.into()),
+            (libc::IP_MULTICAST_TTL, HOP_LIMIT.into()),
+            (libc::IP_MULTICAST_LOOP, 0),
+            (libc::IP_TOS, NETWORK_CONTROL),
+            // Groups that others of this host are members of are not ours.
+            (libc::IP_MULTICAST_ALL, 0),
+        ];
+        for (option, value) in options {
+            self.set(libc::IPPROTO_IP, option, &value)?;
+        }
+        let member = libc::ip_mreqn {
+            imr_multiaddr: address_v4(GROUP_V4),
+            imr_address: address_v4(Ipv4Addr::UNSPECIFIED),
+            imr_ifindex: self.ifindex,
+        };
+        self.set(libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &member)?;
+        self.set(libc::IPPROTO_IP, libc::IP_ADD_MEMBERSHIP, &member)
+    }
+
+    /// `IPV6_CHECKSUM` stays off, as it is for all but ICMPv6: the codec knows the sum, and says what was wrong with one.
+    fn prepare_v6(&self) -> io::Result<()> {
+        let options = [
+            (libc::IPV6_UNICAST_HOPS, HOP_LIMIT.into()),
+            (libc::IPV6_MULTICAST_HOPS, HOP_LIMIT.into()),
+            (libc::IPV6_MULTICAST_LOOP, 0),
+            (libc::IPV6_TCLASS, NETWORK_CONTROL),
+            (libc::IPV6_RECVHOPLIMIT, 1),
+            (libc::IPV6_RECVPKTINFO, 1),
+        ];
+        for (option, value) in options {
+            self.set(libc::IPPROTO_IPV6, option, &value)?;
+        }
+        let member = libc::ipv6_mreq {
+            ipv6mr_multiaddr: libc::in6_addr { s6_addr: GROUP_V6.octets() },
+            ipv6mr_interface: self.ifindex.cast_unsigned(),
+        };
+        self.set(libc::IPPROTO_IPV6, libc::IPV6_ADD_MEMBERSHIP, &member)
+    }
+
+    /// Sets an option that takes a `T`.
+    fn set<T: Copy>(&self, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
+        let len = libc::socklen_t::try_from(size_of::<T>()).map_err(|_| Errno::EINVAL)?;
+        let (socket, value) = (self.socket.as_raw_fd(), &raw const *value);
+        // SAFETY: the kernel reads `len` bytes, the size of the value, which outlives the call; the types used have no
+        // padding.
+        let answer = unsafe { libc::setsockopt(socket, level, option, value.cast(), len) };
+        Errno::result(answer)?;
+        Ok(())
     }
 }
 
@@ -169,16 +221,32 @@ impl AsFd for VrrpSocket {
     }
 }
 
-/// What the IPv4 header of a packet says, which raw sockets deliver with it.
-fn ipv4(packet: &[u8]) -> Option<Datagram> {
-    let header = packet.get(..MIN_HEADER)?;
-    let [first, .., s0, s1, s2, s3, d0, d1, d2, d3] = *header.first_chunk::<MIN_HEADER>()?;
-    let length = usize::from(first & 0x0f) * 4;
-    (first >> 4 == 4 && (MIN_HEADER..=packet.len()).contains(&length)).then(|| Datagram {
-        source: IpAddr::from([s0, s1, s2, s3]),
-        destination: IpAddr::from([d0, d1, d2, d3]),
+fn open(family: Family) -> io::Result<OwnedFd> {
+    let domain = match family {
+        Family::V4 => libc::AF_INET,
+        Family::V6 => libc::AF_INET6,
+    };
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: takes no pointer. (nix knows no protocol 112.)
+    let socket = Errno::result(unsafe { libc::socket(domain, kind, PROTOCOL.into()) })?;
+    // SAFETY: the kernel has just given it to us, and nobody else knows it.
+    Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(socket) })
+}
+
+const fn address_v4(address: Ipv4Addr) -> libc::in_addr {
+    libc::in_addr { s_addr: u32::from_ne_bytes(address.octets()) }
+}
+
+/// What a whole IPv4 packet says. `None` if it is shorter than its header.
+fn datagram_v4(packet: &[u8]) -> Option<Datagram> {
+    let (header, _) = packet.split_first_chunk::<20>()?;
+    let [first, .., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+    let header_len = usize::from(first & 0x0f) * 4;
+    (20..=packet.len()).contains(&header_len).then(|| Datagram {
+        source: Ipv4Addr::new(s0, s1, s2, s3).into(),
+        destination: Ipv4Addr::new(d0, d1, d2, d3).into(),
         hop_limit: header[8],
-        payload: length..packet.len(),
+        payload_range: header_len..packet.len(),
     })
 }
 
@@ -186,19 +254,37 @@ fn ipv4(packet: &[u8]) -> Option<Datagram> {
 mod tests {
     use super::*;
 
+    /// From 192.0.2.1 to the group with TTL 254, `words` of header, filled up to `len` bytes.
+    fn packet(words: u8, len: usize) -> Vec<u8> {
+        let mut packet =
+            vec![0x40 | words, 0xc0, 0, 0, 0, 0, 0, 0, 254, 112, 0, 0, 192, 0, 2, 1, 224, 0, 0, 18];
+        packet.resize(len, 0);
+        packet
+    }
+
+    #[track_caller]
+    fn check(words: u8, len: usize, payload_range: Option<Range<usize>>) {
+        let expected = payload_range.map(|payload_range| Datagram {
+            source: Ipv4Addr::new(192, 0, 2, 1).into(),
+            destination: GROUP_V4.into(),
+            hop_limit: 254,
+            payload_range,
+        });
+        assert_eq!(datagram_v4(&packet(words, len)), expected);
+    }
+
     #[test]
-    fn an_ipv4_packet_is_read_behind_its_options_and_nothing_else_is_taken_for_one() {
-        let mut packet = vec![0x46, 0xc0, 0, 28, 0, 0, 0, 0, 255, 112, 0, 0, 10, 0, 0, 2, 224, 0, 0, 18];
-        packet.extend([0x94, 4, 0, 0, 1, 2, 3, 4]);
-        let datagram = ipv4(&packet).expect("a packet");
-        assert_eq!((datagram.hop_limit, datagram.payload.clone()), (255, 24..28));
-        assert_eq!(datagram.source, IpAddr::from([10, 0, 0, 2]));
-        assert_eq!(datagram.destination, IpAddr::from([224, 0, 0, 18]));
-        for (octet, wrong) in [(0, 0x66), (0, 0x44), (0, 0x4f)] {
-            let mut packet = packet.clone();
-            packet[octet] = wrong;
-            assert_eq!(ipv4(&packet), None, "{wrong:#x}");
-        }
-        assert_eq!(ipv4(&packet[..19]), None);
+    fn payload_follows_the_ipv4_header_with_its_options() {
+        check(5, 32, Some(20..32));
+        check(6, 36, Some(24..36));
+        check(15, 60, Some(60..60));
+    }
+
+    #[test]
+    fn packet_shorter_than_its_header_is_none() {
+        check(5, 19, None);
+        check(6, 23, None);
+        check(4, 32, None);
+        check(0, 32, None);
     }
 }

@@ -2,9 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use fairlead_tests::lab::ha::keepalived::{Instance, Keepalived, State};
-use fairlead_tests::lab::ha::{
-    AnswerWatch, Cluster, Cut, GROUP, Herd, HerdPlan, Mac, mac_of, overlap,
-};
+use fairlead_tests::lab::ha::{AnswerWatch, Cluster, Cut, GROUP, Herd, HerdPlan, Mac, mac_of, overlap};
 use fairlead_tests::lab::{Fairlead, Lab, Peer, quick, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -157,9 +155,12 @@ fn a_node_without_carrier_leaves_its_vips() -> Result<()> {
     let link = Cut::Unplugged.apply(&trio.lab, &trio.lab.balancers[0])?;
     wait_until("it knows", SOON, || {
         let status = trio.nodes[0].json(&["ha", "status"])?;
-        Ok(role(&status) != Some("active") && status["groups"][0]["fault"].as_str().is_some_and(|fault| fault.contains("carrier")))
+        Ok(role(&status) != Some("active")
+            && status["groups"][0]["fault"].as_str().is_some_and(|fault| fault.contains("carrier")))
     })?;
-    wait_until("the other is active", SOON, || Ok(role(&trio.nodes[1].json(&["ha", "status"])?) == Some("active")))?;
+    wait_until("the other is active", SOON, || {
+        Ok(role(&trio.nodes[1].json(&["ha", "status"])?) == Some("active"))
+    })?;
     link.heal()?;
     trio.until_only(0)
 }
@@ -186,10 +187,12 @@ fn a_handover_without_a_peer_leaves_the_role_here() -> Result<()> {
     trio.nodes[0].start()?;
     trio.until_only(0)?;
     trio.nodes[0].ok(&["ha", "handover", "--group", GROUP])?;
-    wait_until("it takes that back", SOON, || {
-        let status = trio.nodes[0].json(&["ha", "status"])?;
-        Ok(role(&status) == Some("active") && status["groups"][0]["handed_over"] == false)
-    })
+    let mut last = Value::Null;
+    let taken_back = wait_until("it takes that back", SOON, || {
+        last = trio.nodes[0].json(&["ha", "status"])?;
+        Ok(role(&last) == Some("active") && last["groups"][0]["handed_over"] == false)
+    });
+    taken_back.with_context(|| last.to_string())
 }
 
 #[test]

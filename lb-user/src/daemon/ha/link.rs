@@ -6,8 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use lb_core::vrrp::Family;
 
-use crate::ha::announce::Announcer;
-use crate::ha::socket::{Datagram, VrrpSocket};
+use crate::ha::{Announcer, Datagram, VrrpSocket};
+
+/// Packets in a row that can't be read before other things are looked after.
+const MAX_BAD_PACKETS: usize = 64;
 
 /// Sockets by interface, opened when they are first needed.
 #[derive(Default)]
@@ -45,8 +47,15 @@ impl Links {
 
     /// The next packet that came in; `None` if there is none, or no socket.
     pub(super) fn receive(&self, key: (u32, Family), buffer: &mut [u8]) -> Option<Datagram> {
-        // An error of a socket is about one packet, or about an interface that is going: netlink tells of that.
-        self.sockets.get(&key)?.receive(buffer).ok().flatten()
+        let socket = self.sockets.get(&key)?;
+        for _ in 0..MAX_BAD_PACKETS {
+            match socket.receive(buffer) {
+                Ok(datagram) => return datagram,
+                // About one packet, or about an interface that is going, of which netlink tells: the next may be better.
+                Err(_) => continue,
+            }
+        }
+        None
     }
 
     pub(super) fn send(

@@ -16,12 +16,10 @@ use tokio::sync::oneshot;
 use super::link::Links;
 use super::unit::{Deed, Tracked, Unit, UnitSpec, UnitView};
 use super::{Events, Leases};
-use crate::ha::realtime::{RealTime, boot_time, make_real_time, wait};
+use crate::ha::{MAX_DATAGRAM, RealTime, Waiter, boot_time, make_real_time};
 
 /// Packets of one socket that are read before time is looked at again: a flood does not keep leases from being renewed.
 const MAX_PACKETS_AT_ONCE: usize = 256;
-/// Room for an advert: 255 IPv6 addresses and headers take more, and are cut; none does in practice.
-const MAX_PACKET: usize = 2_048;
 
 /// What the thread is asked for.
 enum Order {
@@ -79,6 +77,7 @@ impl Thread {
             end.set_nonblocking(true).context("cannot make a socket non-blocking")?;
         }
         let (orders, inbox) = channel();
+        let waiter = Waiter::new().context("cannot make a timer")?;
         let run = move || {
             let shell = Shell { leases, links: Links::default(), events };
             Loop {
@@ -89,7 +88,7 @@ impl Thread {
                 late: 0,
                 unknown_routers: 0,
             }
-            .run(&inbox, heard);
+            .run(&inbox, heard, &waiter);
         };
         let join = std::thread::Builder::new()
             .name("fairlead-ha".to_owned())
@@ -152,7 +151,7 @@ struct Loop {
 }
 
 impl Loop {
-    fn run(mut self, inbox: &Receiver<Order>, mut heard: UnixStream) {
+    fn run(mut self, inbox: &Receiver<Order>, mut heard: UnixStream, waiter: &Waiter) {
         loop {
             // First the time, then what came until then, then what is due: a process that was stopped in between knows
             // of every packet of before, and acts by a time that is too early rather than too late.
@@ -172,7 +171,7 @@ impl Loop {
             let deadline = self.units.iter().filter_map(Unit::next_deadline).min();
             let all = self.shell.links.descriptors().chain([heard.as_fd()]);
             let descriptors: Vec<_> = all.collect();
-            if wait(&descriptors, deadline).is_err() {
+            if waiter.wait(&descriptors, deadline).is_err() {
                 // Nothing to be done about it but not to spin.
                 std::thread::sleep(LATE);
             }
@@ -187,11 +186,11 @@ impl Loop {
     }
 
     fn receive(&mut self, now: Duration) {
-        let mut buffer = [0; MAX_PACKET];
+        let mut buffer = [0; MAX_DATAGRAM];
         for key in self.shell.links.keys() {
             for _ in 0..MAX_PACKETS_AT_ONCE {
                 let Some(datagram) = self.shell.links.receive(key, &mut buffer) else { break };
-                let Some(payload) = buffer.get(datagram.payload.clone()) else { continue };
+                let Some(payload) = buffer.get(datagram.payload_range.clone()) else { continue };
                 let Some(vrid) = vrid_of(payload) else { continue };
                 let received = Received {
                     source: datagram.source,
@@ -299,5 +298,3 @@ fn sockets_of(spec: &UnitSpec) -> Vec<(u32, Family)> {
     }
     if spec.external { Vec::new() } else { sockets }
 }
-
-

@@ -129,7 +129,12 @@ pub(super) struct Unit {
 impl Unit {
     /// Begins where an earlier process left off: with the lease that is still in force.
     pub(super) fn start(spec: UnitSpec, now: Duration, shell: &mut Shell) -> Self {
-        let in_force = spec.groups.iter().filter_map(|group| lease_of(&shell.leases, group.row)).filter(|lease| *lease > now).min();
+        let in_force = spec
+            .groups
+            .iter()
+            .filter_map(|group| lease_of(&shell.leases, group.row))
+            .filter(|lease| *lease > now)
+            .min();
         let decider = if spec.external {
             let since = in_force.map(|_| (now, "it was active before the daemon started".to_owned()));
             Decider::External { active: in_force.is_some(), renew_at: now, announcements: 0, since }
@@ -176,12 +181,7 @@ impl Unit {
     }
 
     /// Carries out a command: what was done, or why not.
-    pub(super) fn command(
-        &mut self,
-        deed: Deed,
-        now: Duration,
-        shell: &mut Shell,
-    ) -> Result<String, String> {
+    pub(super) fn command(&mut self, deed: Deed, now: Duration, shell: &mut Shell) -> Result<String, String> {
         let name = self.spec.name.clone();
         match (deed, self.spec.external) {
             (Deed::Set { active }, true) => {
@@ -194,7 +194,9 @@ impl Unit {
             (Deed::Set { .. }, false) => {
                 Err(format!("{name}: VRRP decides here (ha.mode = \"vrrp\"); use `fairlead ha handover`"))
             }
-            (_, true) => Err(format!("{name}: others decide here (ha.mode = \"external\"); use `fairlead ha set`")),
+            (_, true) => {
+                Err(format!("{name}: others decide here (ha.mode = \"external\"); use `fairlead ha set`"))
+            }
             (Deed::Handover, false) => self.hand_over(now, shell),
             (Deed::Pause, false) => {
                 self.put(now, Input::Pause, shell);
@@ -220,7 +222,9 @@ impl Unit {
             // The peer goes first: it takes over since it is the better one now, and this node answers until then.
             self.handover_until = Some(now + first.advert_interval * HANDOVER_PATIENCE);
             self.tell_tracked(now, shell);
-            return Ok(format!("{name}: a peer takes over within some adverts; `fairlead ha resume` undoes it"));
+            return Ok(format!(
+                "{name}: a peer takes over within some adverts; `fairlead ha resume` undoes it"
+            ));
         }
         // Peers that do not preempt, or only later, go by a goodbye.
         let goodbye = Input::Track { fault: Some("handed over".to_owned()), penalty: LOWEST };
@@ -241,7 +245,9 @@ impl Unit {
         let family = Family::of(received.source);
         let Some(router) = self.router_on(ifindex, vrid, family) else { return false };
         let input = match Advert::decode(received, vrid) {
-            Ok(decoded) => Input::Advert { router, from: received.source, advert: decoded.advert, fairlead: false },
+            Ok(decoded) => {
+                Input::Advert { router, from: received.source, advert: decoded.advert, fairlead: false }
+            }
             Err(why) => Input::Discarded { router, why },
         };
         self.put(now, input, shell);
@@ -357,7 +363,9 @@ impl Unit {
         let unit = || self.spec.name.clone();
         match effect {
             Effect::SetLease { until } => self.set_leases(shell, until),
-            Effect::SendAdvert { router, priority, interval } => self.send(&mut shell.links, router, priority, interval),
+            Effect::SendAdvert { router, priority, interval } => {
+                self.send(&mut shell.links, router, priority, interval)
+            }
             Effect::Announce => self.announce(&mut shell.links),
             // There is no channel to ask by: see `hand_over`.
             Effect::AskPeerToTake => {}
@@ -367,7 +375,9 @@ impl Unit {
                 to: change.to,
                 reason: change.reason.to_string(),
             }),
-            Effect::Warning(warning) => shell.events.send(Event::Warning { unit: unit(), text: warning.to_string() }),
+            Effect::Warning(warning) => {
+                shell.events.send(Event::Warning { unit: unit(), text: warning.to_string() })
+            }
         }
     }
 
