@@ -55,7 +55,7 @@ fn herd_over(pair: &mut FairleadPair, how: How) -> Result<Broken> {
     match how {
         How::Stop => pair.signal(Signal::SIGCONT)?,
         // Nothing but an operator's word gives it back.
-        How::HandOver => drop(pair.node(1)?.ok(&["ha", "handover", "--all"])?),
+        How::HandOver => drop(pair.node(0)?.ok(&["ha", "resume", "--all"])?),
         How::Cut | How::Kill => {}
     }
     if let Some(link) = link {
@@ -97,7 +97,7 @@ pub(super) fn lost(pair: &mut FairleadPair, runs: u32) -> Result<usize> {
         sleep(CALM);
         away(pair, How::HandOver).with_context(|| format!("run {number}"))?;
         sleep(CALM);
-        pair.node(1)?.ok(&["ha", "handover", "--all"])?;
+        pair.node(0)?.ok(&["ha", "resume", "--all"])?;
         pair.settle().context("the way back")?;
         sleep(CALM);
         let streamed = stream.stop()?;

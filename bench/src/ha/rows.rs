@@ -43,11 +43,11 @@ const fn none(name: &'static str, unit: &'static str, row: Row) -> (Promise, Row
 
 /// All values to reach, in the order in which they are measured.
 pub(super) const PROMISES: [(Promise, Row); 14] = [
-    at_most("cut_100ms_median_ms", "ms", 330.0, Row::Failover(How::Cut, QUICK)),
-    at_most("cut_10ms_median_ms", "ms", 43.0, Row::Failover(How::Cut, QUICKEST)),
-    at_most("cut_10ms_worst_ms", "ms", 100.0, Row::Failover(How::Cut, QUICKEST)),
-    at_most("kill_100ms_median_ms", "ms", 330.0, Row::Failover(How::Kill, QUICK)),
-    at_most("stop_100ms_median_ms", "ms", 330.0, Row::Failover(How::Stop, QUICK)),
+    at_most("cut_100ms_median_ms", "ms", 350.0, Row::Failover(How::Cut, QUICK)),
+    at_most("cut_10ms_median_ms", "ms", 40.0, Row::Failover(How::Cut, QUICKEST)),
+    at_most("cut_10ms_worst_ms", "ms", 80.0, Row::Failover(How::Cut, QUICKEST)),
+    at_most("kill_100ms_median_ms", "ms", 350.0, Row::Failover(How::Kill, QUICK)),
+    at_most("stop_100ms_median_ms", "ms", 350.0, Row::Failover(How::Stop, QUICK)),
     none("two_answering_max_ms", "ms", Row::TwoAnswering),
     none("handover_lost_packets", "", Row::Lost),
     none("broken_cut", "", Row::Broken),
@@ -55,8 +55,8 @@ pub(super) const PROMISES: [(Promise, Row); 14] = [
     none("broken_stop", "", Row::Broken),
     none("broken_handover", "", Row::Broken),
     none("broken_failback", "", Row::Broken),
-    at_most("standby_lag_ms", "ms at p99", 250.0, Row::Lag),
-    at_most("sync_cpu_percent", "% of a CPU", 5.0, Row::Cpu),
+    at_most("standby_lag_ms", "ms at p99", 300.0, Row::Lag),
+    at_most("sync_cpu_percent", "% of a CPU", 10.0, Row::Cpu),
 ];
 
 /// What keepalived is measured at.
