@@ -5,8 +5,9 @@
 //!
 //! What is secret comes from one key file ([`ClusterKey`]); one datagram is one authenticated message ([`wire`]). The sender finds out
 //! what changed by comparing its table with what it told ([`Scan`]);
-//! [`stream`] brings it over.
+//! [`stream`] brings it over, and [`apply`] puts it into the receiver's table.
 
+pub mod apply;
 mod key;
 mod scan;
 pub mod stream;
