@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lb_common::flow::FlowEntry;
+use lb_common::flow::{FlowEntry, age};
 use lb_common::idle::IdleTicks;
 use lb_common::service::TableClass;
 use lb_common::world::table_index;
@@ -84,7 +84,14 @@ pub struct SlotFacts<'t> {
     pub table: Option<(TableClass, &'t [u16])>,
     /// Its flows are picked anew on their next packet: nothing about them is worth keeping, with or without a table.
     pub dead: bool,
+    /// A peer is active for its service: the flows received from it do not age here, since their packets go there. The
+    /// peer says when they are gone.
+    pub owned_elsewhere: bool,
 }
+
+/// Ticks that a flow owned elsewhere may be old before it is stamped anew: often enough to be far from over when this
+/// node becomes active, seldom enough to write little.
+const MAX_REMOTE_AGE: u16 = 2;
 
 /// The longest idle times of all services, for packets: none of a flow that no pass would clear is over by them.
 /// Services that only the maps know count, too.
@@ -94,7 +101,8 @@ pub fn longest_idle(config: &Config) -> IdleTicks {
     all.fold(idle_ticks(&Timeouts::default()), IdleTicks::longest)
 }
 
-/// What a pass must know, by slot below `slots`. Exceptions are marked only if `marking`.
+/// What a pass must know, by slot below `slots`. Exceptions are marked only if `marking`. No slot is
+/// [`SlotFacts::owned_elsewhere`]: whoever has peers says so.
 ///
 /// A slot of a service that keeps no flows has none: no packet asks for its entries, and they are cleared. A service
 /// that the configuration does not name any more, and that is still in the maps, has the timeouts of one that says
@@ -119,7 +127,12 @@ pub fn slot_facts<'a>(
         let idle = idle.get(key).copied().unwrap_or_else(|| idle_ticks(&Timeouts::default()));
         let table = marking.then(|| (service.class(), actual.table(key).unwrap_or_default()));
         if let Some(place) = facts.get_mut(usize::from(slot)) {
-            *place = Some(SlotFacts { idle, table, dead: word.state() == SlotState::Dead });
+            *place = Some(SlotFacts {
+                idle,
+                table,
+                dead: word.state() == SlotState::Dead,
+                owned_elsewhere: false,
+            });
         }
     }
     facts
@@ -144,13 +157,17 @@ fn visit(word: &impl FlowWord, now: u16, facts: &[Option<SlotFacts<'_>>], census
         return;
     }
     let slot = usize::from(entry.slot());
-    let kept = facts.get(slot).copied().flatten().filter(|facts| !facts.idle.is_over(entry, now));
+    let is_held = |facts: &SlotFacts<'_>| facts.owned_elsewhere && entry.is(FlowEntry::REMOTE);
+    let facts = facts.get(slot).copied().flatten();
+    let kept = facts.filter(|facts| is_held(facts) || !facts.idle.is_over(entry, now));
     let Some(facts) = kept else {
         // A lost race: a packet came just now, and the flow lives on.
         let _ = word.replace(entry.0, FlowEntry::EMPTY.0);
         return;
     };
-    let marked = mark(entry, &facts);
+    let is_old = is_held(&facts) && age(now, entry.tick()) > MAX_REMOTE_AGE;
+    let stamped = if is_old { entry.with_tick(now) } else { entry };
+    let marked = mark(stamped, &facts);
     if marked != entry {
         let _ = word.replace(entry.0, marked.0);
     }

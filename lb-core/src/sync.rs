@@ -4,10 +4,13 @@
 //! is anything made of [`FlowWord`](crate::sweep::FlowWord)s.
 //!
 //! What is secret comes from one key file ([`ClusterKey`]); one datagram is one authenticated message ([`wire`]). The sender finds out
-//! what changed by comparing its table with what it told ([`Scan`]).
+//! what changed by comparing its table with what it told ([`Scan`]);
+//! [`stream`] brings it over, and [`apply`] puts it into the receiver's table.
 
+pub mod apply;
 mod key;
 mod scan;
+pub mod stream;
 pub mod wire;
 
 pub use key::{ClusterKey, KeyError, MIN_KEY_BYTES};

@@ -16,7 +16,12 @@ const CLASS: TableClass = TableClass::Small;
 const LIVE: u8 = FlowEntry::CONFIRMED;
 
 fn facts(table: Option<&[u16]>, dead: bool) -> SlotFacts<'_> {
-    SlotFacts { idle: idle_ticks(&Timeouts::default()), table: table.map(|table| (CLASS, table)), dead }
+    SlotFacts {
+        idle: idle_ticks(&Timeouts::default()),
+        table: table.map(|table| (CLASS, table)),
+        dead,
+        owned_elsewhere: false,
+    }
 }
 
 /// A word that a packet rewrites between the look at it and the change.
@@ -202,4 +207,21 @@ fn an_entry_that_a_packet_has_just_written_is_left_to_it() {
     let word = Raced { word: Cell::new(FlowEntry::new(7, 1, 500, LIVE).0), packet };
     clear_slots([&word], &SlotSet::from_iter([1]));
     assert_eq!(word.word.get(), packet);
+}
+
+#[test]
+fn flows_of_a_peer_do_not_age_while_it_owns_them() {
+    let idle = IdleTicks::new(5, 5, 5, 5);
+    let word = |tick, state| AtomicU64::new(FlowEntry::new(9, 1, tick, LIVE | state).0);
+    let words = [word(10, FlowEntry::REMOTE), word(98, FlowEntry::REMOTE), word(10, 0)];
+    let theirs = SlotFacts { idle, owned_elsewhere: true, ..facts(None, false) };
+    let after = |facts| {
+        let census = pass(&words, 100, &[None, Some(facts)]);
+        (census.used, [0, 1, 2].map(|at| FlowEntry(words[at].load(Ordering::Relaxed))))
+    };
+    let remote = |tick| FlowEntry::new(9, 1, tick, LIVE | FlowEntry::REMOTE);
+    assert_eq!(after(theirs), (2, [remote(100), remote(98), FlowEntry::EMPTY]));
+    words[0].store(remote(10).0, Ordering::Relaxed);
+    let ours = SlotFacts { owned_elsewhere: false, ..theirs };
+    assert_eq!(after(ours), (1, [FlowEntry::EMPTY, remote(98), FlowEntry::EMPTY]));
 }
