@@ -106,10 +106,9 @@ impl Controller {
         let Some(thread) = &self.ha.thread else { return Ok(()) };
         thread.apply(units);
         for (unit, tracked) in &tracked {
-            if self.ha.tracked.get(unit) != Some(tracked) {
-                if let Some(fault) = &tracked.fault {
-                    tracing::warn!(group = %unit, %fault, "this node can't answer for the group");
-                }
+            if let Some(fault) = tracked.fault.as_ref().filter(|_| self.ha.tracked.get(unit) != Some(tracked))
+            {
+                tracing::warn!(group = %unit, %fault, "this node can't answer for the group");
             }
             thread.track(unit, tracked.clone());
         }
@@ -332,7 +331,7 @@ fn groups_of(view: &View, unit: &UnitView) -> Vec<HaGroupStatus> {
             routers: routers
                 .map(|router| HaRouterStatus {
                     vrid: router.vrid,
-                    family: if router.id.0 % 2 == 0 { "ipv4" } else { "ipv6" }.to_owned(),
+                    family: if router.id.0.is_multiple_of(2) { "ipv4" } else { "ipv6" }.to_owned(),
                     active: router.heard.as_ref().map(|heard| HaActive {
                         address: heard.from,
                         priority: heard.priority,

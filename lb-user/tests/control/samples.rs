@@ -126,7 +126,7 @@ pub(crate) fn lookup() -> FlowLookup {
 
 /// A group that is active here, and whose peer said goodbye.
 pub(crate) fn ha() -> HaStatus {
-    let at = |seconds| Timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds));
+    let at = |seconds: u64| Timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds));
     HaStatus {
         mode: "vrrp".to_owned(),
         cluster: Some("edge".to_owned()),

@@ -1,6 +1,7 @@
 //! The interfaces that adverts and announcements go by: one socket for each family, and one for frames.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -25,11 +26,10 @@ impl Links {
         self.announcers.retain(|index, _| wanted.iter().any(|(wanted, _)| wanted == index));
         let mut errors = Vec::new();
         for (index, family) in wanted {
-            if !self.sockets.contains_key(&(*index, *family)) {
-                match VrrpSocket::open(*index, *family) {
-                    Ok(socket) => drop(self.sockets.insert((*index, *family), socket)),
-                    Err(error) => errors.push(format!("adverts over {family} are not heard: {error}")),
-                }
+            let Entry::Vacant(place) = self.sockets.entry((*index, *family)) else { continue };
+            match VrrpSocket::open(*index, *family) {
+                Ok(socket) => drop(place.insert(socket)),
+                Err(error) => errors.push(format!("adverts over {family} are not heard: {error}")),
             }
         }
         errors
@@ -73,12 +73,10 @@ impl Links {
     /// Tells the link that this MAC is where a VIP is.
     pub(super) fn announce(&mut self, index: u32, mac: [u8; 6], vip: IpAddr) -> Result<(), String> {
         let failed = |error: std::io::Error| format!("{vip}: {error}");
-        if !self.announcers.contains_key(&index) {
-            self.announcers.insert(index, Announcer::open(index).map_err(failed)?);
-        }
-        match self.announcers.get(&index) {
-            Some(announcer) => announcer.announce(mac, vip).map_err(failed),
-            None => Ok(()),
-        }
+        let announcer = match self.announcers.entry(index) {
+            Entry::Occupied(place) => place.into_mut(),
+            Entry::Vacant(place) => place.insert(Announcer::open(index).map_err(failed)?),
+        };
+        announcer.announce(mac, vip).map_err(failed)
     }
 }

@@ -425,7 +425,8 @@ impl Unit {
     }
 
     fn router(&self, id: RouterId) -> Option<(&GroupSpec, Family)> {
-        let (group, family) = ((id.0 / 2) as usize, if id.0 % 2 == 0 { Family::V4 } else { Family::V6 });
+        let (group, family) =
+            ((id.0 / 2) as usize, if id.0.is_multiple_of(2) { Family::V4 } else { Family::V6 });
         Some((self.spec.groups.get(group)?, family))
     }
 
