@@ -14,18 +14,52 @@ Examples:
   fairlead ha resume --all              # after it
   fairlead ha set active --group web    # ha.mode = \"external\": a script of keepalived or Pacemaker";
 
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  fairlead ha status
+  fairlead -o json ha status | jq -r '.groups[] | select(.role == \"active\") | .name'";
+
+const HANDOVER_EXAMPLES: &str = "\
+The node keeps the lowest priority until `fairlead ha resume`.
+
+Examples:
+  fairlead ha handover --all
+  fairlead ha handover --group web";
+
+const PAUSE_EXAMPLES: &str = "\
+Examples:
+  fairlead ha pause --group web
+  fairlead ha pause --all";
+
+const RESUME_EXAMPLES: &str = "\
+Examples:
+  fairlead ha resume --all
+  fairlead ha resume --group web";
+
+const SET_EXAMPLES: &str = "\
+A decision holds for ten seconds without the daemon, which renews it.
+
+Examples:
+  fairlead ha set active --group web
+  fairlead ha set standby";
+
 /// Commands about groups of VIPs.
 #[derive(Debug, Subcommand)]
 pub enum HaCommand {
     /// Show who answers for which VIPs, since when and why
+    #[command(after_help = STATUS_EXAMPLES)]
     Status,
     /// Give groups to a peer; this node answers until the peer does
+    #[command(after_help = HANDOVER_EXAMPLES)]
     Handover(Which),
     /// Take no group over from now on; what is active here stays
+    #[command(after_help = PAUSE_EXAMPLES)]
     Pause(Which),
     /// Take groups over as usual again, also after a handover
+    #[command(after_help = RESUME_EXAMPLES)]
     Resume(Which),
     /// Say what this node is, if others decide (ha.mode = "external")
+    #[command(after_help = SET_EXAMPLES)]
     Set {
         /// What it is
         state: State,
