@@ -3,7 +3,7 @@
 /// How far behind the highest one a counter may be: what a network overtakes itself by.
 const WINDOW: u64 = 64;
 
-/// The highest counter seen, and which of the [`WINDOW`] up to it (as in RFC 4303, 3.4.3).
+/// The highest counter seen, and which of the `WINDOW` up to it (as in RFC 4303, 3.4.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
     highest: u64,
@@ -12,9 +12,15 @@ pub struct Window {
 }
 
 impl Window {
+    /// Whether no later counter was seen.
+    #[must_use]
+    pub const fn is_newest(&self, counter: u64) -> bool {
+        counter > self.highest || self.seen == 0
+    }
+
     /// Takes a counter once. `false`: seen before, or too far behind to tell.
     pub const fn take(&mut self, counter: u64) -> bool {
-        if counter > self.highest || self.seen == 0 {
+        if self.is_newest(counter) {
             let ahead = counter - self.highest;
             self.seen = if ahead < WINDOW { (self.seen << ahead) | 1 } else { 1 };
             self.highest = counter;

@@ -1,0 +1,141 @@
+//! What one peer is sent of this node's flows and verdicts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::context::{Context, ServiceSaid};
+use super::pack;
+use crate::plan::ServiceKey;
+use crate::sweep::FlowWord;
+use crate::sync::scan::Scan;
+use crate::sync::stream::{Missing, Outbox, Rate};
+
+/// Most messages that are sent again at once because a peer stands still.
+const MAX_STALLED: u64 = 32;
+
+/// The stream to one session of a peer.
+pub(super) struct Sending {
+    outbox: Outbox,
+    rate: Rate,
+    scan: Option<Scan>,
+    /// Services of the bulk that was begun last; none if another one is due.
+    services: BTreeSet<ServiceKey>,
+    wanted: Vec<bool>,
+    bulk_ended: bool,
+    told: BTreeMap<ServiceKey, ServiceSaid>,
+    /// What the peer expected next when it said so last.
+    expected: u64,
+    /// It lacked something then.
+    was_behind: bool,
+    /// Sequence of the start of the bulk that was begun last: nothing before it is sent again.
+    bulk_from: u64,
+    /// Messages sent again.
+    pub(super) resent: u64,
+}
+
+impl Sending {
+    pub(super) fn new(now: Duration, max_rate: u64) -> Self {
+        Self {
+            outbox: Outbox::default(),
+            rate: Rate::new(max_rate, now),
+            scan: None,
+            services: BTreeSet::new(),
+            wanted: Vec::new(),
+            bulk_ended: false,
+            told: BTreeMap::new(),
+            expected: 0,
+            was_behind: false,
+            bulk_from: 0,
+            resent: 0,
+        }
+    }
+
+    /// Everything is told again.
+    pub(super) fn restart(&mut self) {
+        self.services.clear();
+    }
+
+    /// Messages that the peer has not confirmed.
+    pub(super) fn lag(&self) -> u64 {
+        self.outbox.next().saturating_sub(self.expected.max(1))
+    }
+
+    /// What is new since the last turn.
+    pub(super) fn turn<W: FlowWord>(&mut self, now: Duration, context: &Context<'_, W>) -> Vec<Vec<u8>> {
+        let services = context.active_services();
+        let mut out = Vec::new();
+        if services.is_empty() {
+            // The shadow is not worth its memory.
+            (self.scan, self.bulk_ended) = (None, false);
+            self.services.clear();
+            return out;
+        }
+        let words = context.table.words;
+        let scan = self.scan.get_or_insert_with(|| Scan::new(words.len()));
+        let wanted = context.directory.slots_of(&services);
+        let lost = self.wanted.iter().enumerate().any(|(slot, was)| *was && wanted.get(slot) != Some(&true));
+        if wanted != self.wanted || self.services.is_empty() {
+            scan.want(wanted.clone());
+            self.wanted = wanted;
+        }
+        if services != self.services || lost {
+            scan.restart();
+            self.outbox.forget();
+            self.bulk_from = self.outbox.next();
+            self.told.clear();
+            self.bulk_ended = false;
+            let all: Vec<ServiceKey> = services.iter().copied().collect();
+            out.extend(pack::bulk_begin(&all).map(|what| self.outbox.push(what)));
+            self.services = services;
+        }
+        for said in context.verdicts.iter().filter(|said| self.services.contains(&said.service)) {
+            if self.told.get(&said.service) != Some(said) {
+                out.extend(pack::verdicts(said).into_iter().map(|what| self.outbox.push(what)));
+                self.told.insert(said.service, said.clone());
+            }
+        }
+        // Half of the bytes at worst are headers of datagrams and groups.
+        let most = usize::try_from(self.rate.available(now)).unwrap_or(usize::MAX) / (2 * pack::CHANGE_BYTES);
+        let mut changes = Vec::new();
+        scan.scan(words, most, &mut changes);
+        out.extend(pack::batches(changes, context.directory).into_iter().map(|what| self.outbox.push(what)));
+        if scan.is_whole() && !self.bulk_ended {
+            self.bulk_ended = true;
+            out.push(self.outbox.push(crate::sync::wire::Sequenced::BulkEnd));
+        }
+        out.iter().for_each(|message| self.rate.spend(message.len()));
+        out
+    }
+
+    /// The peer has all before `expected`. If it stood still since it said so last, it gets again what it lacks: what was
+    /// lost last of all leaves no gap that it could see. If it has all and yet is not `complete`, it needs a bulk.
+    pub(super) fn acknowledge(&mut self, expected: u64, complete: bool) -> Vec<Vec<u8>> {
+        self.outbox.acknowledge(expected);
+        let is_behind = expected < self.outbox.next();
+        let stands = self.was_behind && is_behind && self.expected == expected;
+        (self.expected, self.was_behind) = (expected, is_behind);
+        if !complete && !is_behind && self.bulk_ended {
+            self.restart();
+        }
+        if stands { self.again(expected, expected.saturating_add(MAX_STALLED - 1)) } else { Vec::new() }
+    }
+
+    /// Messages that the peer lacks, or a bulk at the next turn.
+    pub(super) fn again(&mut self, from: u64, to: u64) -> Vec<Vec<u8>> {
+        let from = from.max(self.bulk_from);
+        let mut out = Vec::new();
+        for sequence in from..=to.max(from) {
+            match self.outbox.missing(sequence) {
+                Missing::Kept(message) => out.push(message.to_vec()),
+                Missing::Never => break,
+                Missing::Gone => {
+                    self.services.clear();
+                    break;
+                }
+            }
+        }
+        self.resent += out.len() as u64;
+        out.iter().for_each(|message| self.rate.spend(message.len()));
+        out
+    }
+}

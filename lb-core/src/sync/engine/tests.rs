@@ -1,0 +1,225 @@
+//! Two nodes that hear each other, and what else may be on the wire.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lb_common::flow::FlowEntry;
+use lb_common::idle::IdleTicks;
+use lb_common::limits::WAYS;
+
+use super::*;
+use crate::config::Protocol;
+use crate::sync::apply::Table;
+
+const SERVICE: ServiceKey = ServiceKey {
+    vip: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+    port: 80,
+    protocol: Protocol::Tcp,
+};
+
+struct Node {
+    words: Vec<AtomicU64>,
+    directory: Directory,
+    groups: Vec<GroupFacts>,
+    verdicts: Vec<ServiceSaid>,
+    sync: Sync,
+    heard: Vec<Effect>,
+    /// Everything that it sent.
+    sent: Vec<Vec<u8>>,
+}
+
+const fn ms(time: u64) -> Duration {
+    Duration::from_millis(time)
+}
+
+fn address(number: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, number], 1))
+}
+
+fn engine(number: u8, session: u64) -> Sync {
+    let key = ClusterKey::from_file(b"the key of two nodes").unwrap();
+    let settings = Settings {
+        cluster: "c".into(),
+        node: format!("n{number}"),
+        key,
+        session,
+        peers: vec![address(3 - number)],
+        max_rate: 1_000_000,
+    };
+    Sync::new(settings, ms(0))
+}
+
+fn node(number: u8, buckets: usize) -> Node {
+    let services = [SERVICE].into();
+    Node {
+        words: (0..buckets * WAYS).map(|_| AtomicU64::new(0)).collect(),
+        directory: [(u16::from(number), SERVICE, [10, 1, 1, 1].into())].into_iter().collect(),
+        groups: vec![GroupFacts { name: "g".into(), priority: 1, active: number == 1, services }],
+        verdicts: vec![ServiceSaid { service: SERVICE, backends: Vec::new(), digest: 7 }],
+        sync: engine(number, 100 + u64::from(number)),
+        heard: Vec::new(),
+        sent: Vec::new(),
+    }
+}
+
+impl Node {
+    fn with(&mut self, act: impl FnOnce(&mut Sync, &Context<'_, AtomicU64>)) -> Vec<Vec<u8>> {
+        let table = Table { words: &self.words, tick: 5, idle: IdleTicks::default() };
+        let context =
+            Context { table, directory: &self.directory, groups: &self.groups, verdicts: &self.verdicts };
+        act(&mut self.sync, &context);
+        let mut out = Vec::new();
+        while let Some(effect) = self.sync.poll() {
+            match effect {
+                Effect::Send { datagram, .. } => out.push(datagram),
+                other => self.heard.push(other),
+            }
+        }
+        self.sent.extend(out.iter().cloned());
+        out
+    }
+
+    fn tick(&mut self, now: Duration) -> Vec<Vec<u8>> {
+        self.with(|sync, context| sync.tick(now, context))
+    }
+
+    fn hear(&mut self, now: Duration, from: u8, datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let hear = |sync: &mut Sync, context: &Context<'_, _>| {
+            datagrams.iter().for_each(|datagram| sync.handle(now, address(from), datagram, context));
+        };
+        self.with(hear)
+    }
+
+    fn flows(&self) -> Vec<(u32, u16)> {
+        let entries = self.words.iter().map(|word| FlowEntry(word.load(Ordering::Relaxed)));
+        entries.filter(|entry| !entry.is_empty()).map(|entry| (entry.fingerprint(), entry.slot())).collect()
+    }
+
+    fn status(&self) -> PeerStatus {
+        self.sync.status().remove(0)
+    }
+}
+
+/// All that both have to say in the intervals of this time.
+fn talk(one: &mut Node, two: &mut Node, times: std::ops::Range<u64>) {
+    for time in times.step_by(100) {
+        let (mut to_two, mut to_one) = (one.tick(ms(time)), two.tick(ms(time)));
+        while !to_two.is_empty() || !to_one.is_empty() {
+            let answer = two.hear(ms(time), 1, &to_two);
+            to_two = one.hear(ms(time), 2, &to_one);
+            to_one = answer;
+        }
+    }
+}
+
+fn pair() -> (Node, Node) {
+    let (mut one, two) = (node(1, 4), node(2, 4));
+    let flow = FlowEntry::new(9, 1, 1, FlowEntry::CONFIRMED);
+    one.words[9].store(flow.0, Ordering::Relaxed);
+    one.sent.clear();
+    (one, two)
+}
+
+#[test]
+fn a_standby_has_flows_and_verdicts_after_a_few_intervals_and_its_gate_opens() {
+    let (mut one, mut two) = pair();
+    assert!(!two.sync.gate("g"), "it may be that nobody has answered yet");
+    talk(&mut one, &mut two, 0..500);
+    assert_eq!(two.flows(), [(9, 2)]);
+    assert!(two.heard.contains(&Effect::Verdicts { peer: address(1), said: two.verdicts[0].clone() }));
+    assert!(two.sync.gate("g") && two.status().have_theirs && one.status().has_ours);
+    assert_eq!((one.status().lag, one.status().resent, one.status().rejected.total()), (0, 0, 0));
+    one.words[9].store(0, Ordering::Relaxed);
+    talk(&mut one, &mut two, 500..700);
+    assert_eq!(two.flows(), []);
+}
+
+#[test]
+fn a_difference_of_configuration_keeps_the_gate_shut() {
+    let (mut one, mut two) = pair();
+    two.verdicts[0].digest = 8;
+    talk(&mut one, &mut two, 0..500);
+    assert!(two.status().have_theirs && !two.sync.gate("g"));
+    two.verdicts[0].digest = 7;
+    talk(&mut one, &mut two, 500..700);
+    assert!(two.sync.gate("g"));
+}
+
+#[test]
+fn a_silent_peer_is_down_and_its_flows_stay() {
+    let (mut one, mut two) = pair();
+    talk(&mut one, &mut two, 0..500);
+    two.tick(ms(1_500));
+    assert_eq!(two.heard.last(), Some(&Effect::PeerDown(address(1))));
+    assert!(two.sync.next_deadline() <= ms(1_600));
+    two.tick(ms(3_100));
+    assert!(two.sync.gate("g") && !two.flows().is_empty());
+    talk(&mut one, &mut two, 3_200..3_800);
+    assert!(two.heard.contains(&Effect::PeerUp(address(1))) && two.status().have_theirs);
+}
+
+#[test]
+fn what_was_recorded_is_not_taken_again_by_the_same_or_the_next_process() {
+    let (mut one, mut two) = pair();
+    talk(&mut one, &mut two, 0..500);
+    let recorded = std::mem::take(&mut one.sent);
+    one.words[9].store(0, Ordering::Relaxed);
+    talk(&mut one, &mut two, 500..700);
+    two.hear(ms(700), 1, &recorded);
+    assert_eq!(two.flows(), []);
+    assert!(two.status().rejected.of(WireError::Replay) > 0);
+    // The first one starts anew: what its former process said is over, even if it is not in the window any more.
+    one.sync = engine(1, 555);
+    talk(&mut one, &mut two, 700..1_000);
+    two.hear(ms(1_000), 1, &recorded);
+    assert!(two.status().rejected.of(WireError::Session) > 0);
+    assert_eq!((two.flows(), two.status().up), (vec![], true));
+    two.sync = engine(2, 777);
+    two.hear(ms(1_000), 1, &recorded);
+    assert!(two.flows().is_empty() && !two.status().up);
+    talk(&mut one, &mut two, 1_000..1_500);
+    assert!(two.status().have_theirs);
+}
+
+#[test]
+fn strangers_and_nodes_of_the_same_name_are_not_taken() {
+    let (mut one, mut two) = pair();
+    let hello = one.tick(ms(0));
+    two.hear(ms(0), 77, &hello);
+    assert_eq!(two.sync.strangers(), 1);
+    let mirrored = two.tick(ms(0));
+    two.hear(ms(0), 1, &mirrored);
+    assert_eq!(two.status().rejected.of(WireError::Ourselves), 1);
+    assert!(matches!(two.heard.as_slice(), [Effect::Warning(_)]));
+    two.hear(ms(0), 1, &[vec![0; 9]]);
+    assert_eq!(two.status().rejected.total(), 2);
+}
+
+#[test]
+fn a_peer_with_too_few_buckets_is_named_and_nothing_is_taken_of_it() {
+    let (mut one, mut two) = (node(1, 2), node(2, 4));
+    one.words[9].store(FlowEntry::new(9, 1, 1, FlowEntry::CONFIRMED).0, Ordering::Relaxed);
+    talk(&mut one, &mut two, 0..500);
+    let is_named = |effect: &Effect| matches!(effect, Effect::Warning(text) if text.contains("limits.flows"));
+    assert!(two.heard.iter().any(is_named) && two.flows().is_empty() && !two.sync.gate("g"));
+    assert_eq!((one.status().up, one.status().resent), (true, 0));
+}
+
+#[test]
+fn requests_reach_a_peer_that_is_up() {
+    let (mut one, mut two) = pair();
+    one.with(|sync, _| sync.hand_over("g"));
+    assert!(one.sent.is_empty(), "nobody is up");
+    talk(&mut one, &mut two, 0..300);
+    let asked = one.with(|sync, _| sync.hand_over("g"));
+    two.hear(ms(300), 1, &asked);
+    let (peer, group) = (address(1), "g".to_owned());
+    assert_eq!(two.heard.pop(), Some(Effect::HandOverAsked { peer, group: group.clone() }));
+    let reply = two.with(|sync, _| {
+        sync.reply_to_hand_over("g", true);
+        sync.hold("g", ms(2_500));
+    });
+    one.hear(ms(300), 2, &reply);
+    let peer = address(2);
+    assert_eq!(one.heard.pop(), Some(Effect::Hold { peer, group: group.clone(), time: ms(2_500) }));
+    assert_eq!(one.heard.pop(), Some(Effect::HandOverReply { peer, group, accepted: true }));
+}
