@@ -35,11 +35,15 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
+/// Where an ordinary run begins: always at the same schedule, so that a failure is of the change that is tested.
+///
+/// Open: seed 1882836115135671 ends with "nobody answers where node 1 could", after a node was stopped 22 ms after
+/// another one's priority had changed. Whether the machine or the judge's bound is wrong is not known yet; about one in
+/// some hundred thousand schedules is like it.
+const FIRST_SEED: u64 = 1 << 20;
+
 fn first_seed() -> u64 {
-    number("FAIRLEAD_SEED").unwrap_or_else(|| {
-        let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        time.map_or(1, |time| time.as_secs() << 20)
-    })
+    number("FAIRLEAD_SEED").unwrap_or(FIRST_SEED)
 }
 
 /// What went wrong, in a line that repeats it, with the end of its log.
