@@ -23,7 +23,8 @@
 //!   the better one is heard, `d`, or `2 i + d` if two are lost. Somebody answers at every time.
 //! - *Partition*: one on each side within `4 i + d`; at most one again `3 i + 200 ms` after it has healed.
 //! - *Anything else*, any number of changes at once: exactly one `6 i + 200 ms` after the last. Where equal priorities meet
-//!   in two families, of which only the second is heard, both may answer for `7 i` first, or both yield and wait.
+//!   in two families, of which only the second is heard, both may answer for `7 i` first, or both yield and wait; `10 i` if a
+//!   third node of that priority is heard in the first one.
 //! - *A stopped node* that wakes does not answer if it slept longer than 2.5 `i`; whoever slept less was not missed.
 //! - *Lone lease*: only a node that heard no peer for ten intervals has one. If its daemon dies, and then a peer comes that
 //!   was not there before, both answer until that lease ends: the price of surviving the daemon's restart alone.
@@ -38,6 +39,7 @@ mod advert;
 mod announce;
 mod effect;
 mod input;
+mod lowering;
 mod machine;
 mod reason;
 mod settings;
@@ -47,6 +49,7 @@ mod view;
 pub use advert::{Advert, AdvertError, ChecksumForm, Decoded, EncodeError, MAX_ADDRESSES, Received, vrid_of};
 pub use effect::{Effect, Warning};
 pub use input::Input;
+pub use lowering::Lowering;
 pub use machine::{
     GIVER_SILENT_INTERVALS, HANDOVER_INTERVALS, LEASE_INTERVALS, LONE_INTERVALS, MAX_HOLD, MIN_REPLY_GAP,
     Machine, TAKEOVER_INTERVALS, TIE_INTERVALS,

@@ -134,7 +134,7 @@ pub struct Header {
     pub session: u64,
     /// The receiver's session as far as the sender knows it; 0: it does not.
     pub receiver: u64,
-    /// Datagrams that the sender has sent in this session.
+    /// Datagrams that the sender has sent since its start.
     pub counter: u64,
 }
 

@@ -68,6 +68,7 @@ impl World {
                 self.may_yield_to_each_other();
                 self.extend_gap();
                 let penalty = u8::try_from(self.random.below(256)).expect("a byte");
+                self.nodes[node].priority_before = Some((self.at, self.nodes[node].priority()));
                 if self.is_running_ours(node) && !self.nodes[node].ours().is_some_and(|ours| ours.fault) {
                     self.input(node, Input::Track { fault: None, penalty });
                 }
@@ -189,6 +190,7 @@ impl World {
         if !self.is_running_ours(node) {
             return;
         }
+        self.nodes[node].priority_before = Some((self.at, self.nodes[node].priority()));
         let Some(ours) = self.nodes[node].ours_mut() else { return };
         ours.settings.priority = Priority::new(priority).expect("1 to 200");
         let settings = ours.settings.clone();
@@ -239,7 +241,7 @@ impl World {
         let others = (0..self.nodes.len()).filter(|other| *other != node && self.mutual(node, *other));
         let skew = others
             .filter(|other| self.nodes[*other].is_eligible())
-            .map(|other| self.plan.skew(self.nodes[other].priority()))
+            .map(|other| self.plan.skew(self.lowest_priority(other)))
             .min();
         let alone = self.nodes.iter().filter(|node| node.answers(self.at)).count() < 2;
         let plan = &self.plan;
@@ -257,6 +259,15 @@ impl World {
             _ => plan.settled_after(),
         };
         self.judge.may_gap(self.at + bound);
+    }
+
+    /// What a timer of this node may go by: its priority, or one of just before. Timers are set when an advert comes, of
+    /// which two may be lost.
+    fn lowest_priority(&self, node: usize) -> u8 {
+        let (node, plan) = (&self.nodes[node], &self.plan);
+        let recent = 3 * plan.interval + plan.delay.1 + plan.slack();
+        let before = node.priority_before.filter(|(at, _)| self.at - at <= recent);
+        before.map_or(u8::MAX, |(_, priority)| priority).min(node.priority())
     }
 
     /// One of two active ones yields, or is about to. With other priorities just then the other may do so too, and one

@@ -29,21 +29,21 @@ const REGRESSIONS: &[u64] = &[
     1426, // a lease of before the start stays when another node is active
     65,   // who took over on request yields to the giver's last advert
     8840, // a planned restart is taken for a death
+    // Bounds that were too short: a timer goes by a priority of before its change, and three nodes of equal priority hear
+    // each other in one family each.
+    1_882_836_115_135_671,
+    1_048_938,
 ];
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
-/// Where an ordinary run begins: always at the same schedule, so that a failure is of the change that is tested.
-///
-/// Open, and not understood yet whether the machine or the judge's bound is wrong: about one schedule in some ten thousand
-/// fails. Seed 1882836115135671 ends with "nobody answers where node 1 could", after a node was stopped 22 ms after
-/// another one's priority had changed; seed 1048938 with "3 and 4 answer and hear each other", at priorities of 2.
-const FIRST_SEED: u64 = 1;
-
 fn first_seed() -> u64 {
-    number("FAIRLEAD_SEED").unwrap_or(FIRST_SEED)
+    number("FAIRLEAD_SEED").unwrap_or_else(|| {
+        let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        time.map_or(1, |time| time.as_secs() << 20)
+    })
 }
 
 /// What went wrong, in a line that repeats it, with the end of its log.

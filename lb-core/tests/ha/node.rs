@@ -41,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) advertised_at: u64,
     /// When it became active last.
     pub(crate) active_since: u64,
+    /// Its priority before the last change, and when that was: timers that run go by it.
+    pub(crate) priority_before: Option<(u64, u8)>,
     /// Timers of before are void.
     pub(crate) timer: u64,
     pub(crate) brain: Brain,
@@ -104,6 +106,7 @@ impl Node {
             process: Process::Dead,
             inbox: VecDeque::new(),
             active_since: 0,
+            priority_before: None,
             advertised_at: 0,
             was_late: false,
             timer: 0,

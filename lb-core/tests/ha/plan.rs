@@ -129,9 +129,10 @@ impl Plan {
     }
 
     /// The same where two of equal priority hear each other in one family alone: the other one is waited for, and it may
-    /// have been heard just before.
-    pub(crate) const fn tied_overlap(&self) -> u64 {
-        7 * self.interval + self.overlap()
+    /// have been heard just before. A third node in the other family makes them wait for as long again.
+    pub(crate) fn tied_overlap(&self) -> u64 {
+        let intervals = if self.nodes.len() > 2 { 10 } else { 7 };
+        intervals * self.interval + self.overlap()
     }
 
     /// After the last change exactly one answers among those that hear each other. A backup that was late waits for two

@@ -251,6 +251,49 @@ fn external_decisions_are_carried_out_and_survive_a_restart() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn an_external_decision_that_ran_out_while_the_daemon_was_stopped_is_not_renewed() -> Result<()> {
+    let mut trio = Trio::new(2, |cluster| cluster.mode = "external".to_owned())?;
+    trio.nodes.iter_mut().try_for_each(Fairlead::start)?;
+    trio.nodes[0].ok(&["ha", "set", "active"])?;
+    let watch = trio.watch(false)?;
+    until_answered_by(&watch, trio.macs[0])?;
+    trio.nodes[0].signal(Signal::SIGSTOP)?;
+    let silent = || {
+        let before = watch.answers();
+        std::thread::sleep(ADVERT);
+        watch.answers() == before
+    };
+    // Its lease of ten seconds goes on without it.
+    wait_until("the lease ends", SOON * 2, || Ok(silent()))?;
+    trio.nodes[1].ok(&["ha", "set", "active"])?;
+    until_answered_by(&watch, trio.macs[1])?;
+    trio.nodes[0].signal(Signal::SIGCONT)?;
+    let status = trio.nodes[0].json(&["ha", "status"])?;
+    ensure!(role(&status) == Some("backup"), "{status}");
+    ensure!(status["groups"][0]["reason"].as_str().is_some_and(|why| why.contains("run out")), "{status}");
+    more_answers(&watch, 200)?;
+    let record = watch.stop()?;
+    assert_eq!(overlap(&record, Duration::ZERO..Duration::MAX).requests, 0, "both answered");
+    Ok(())
+}
+
+#[test]
+fn a_node_that_cannot_send_adverts_leaves_its_vips() -> Result<()> {
+    let trio = Trio::start(2, |_| {})?;
+    trio.lab.balancers[0].ns.ip("address flush dev eth0 scope link\n")?;
+    let mut last = Value::Null;
+    let left = wait_until("it knows", SOON, || {
+        last = trio.nodes[0].json(&["ha", "status"])?;
+        let fault = last["groups"][0]["fault"].as_str().unwrap_or_default();
+        Ok(role(&last) != Some("active") && fault.contains("no link-local IPv6 address"))
+    });
+    left.with_context(|| last.to_string())?;
+    wait_until("the other is active", SOON, || {
+        Ok(role(&trio.nodes[1].json(&["ha", "status"])?) == Some("active"))
+    })
+}
+
 /// A keepalived on the second balancer, with a VIP of each family.
 fn keepalived(trio: &Trio, priority: u8) -> Result<Keepalived> {
     let instances = FAMILIES.map(|v6| Instance::new(name(v6), 51, priority, ADVERT, &[trio.vip(v6)]));

@@ -16,7 +16,7 @@ use crate::sync::wire::{GroupSaid, Header, Hello, Message, Rejected, Window, Wir
 
 /// Sessions that a peer had before, of which recorded datagrams are not taken.
 const MAX_RETIRED: usize = 64;
-/// Shortest time between two answers to a peer that does not know this session: a replayed Hello is no lever.
+/// Shortest time between two answers to a peer that does not know our session number: a replayed Hello is no lever.
 const ANSWER_GAP: Duration = Duration::from_millis(20);
 
 /// A peer by its address.
@@ -137,7 +137,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Whoever names this session in a Hello is there now: with a session that is not known it has started anew.
+    /// Whoever names our session number in a Hello is there now: with one that is not known it has started anew.
     fn meet<W>(
         &mut self,
         now: Duration,

@@ -42,7 +42,9 @@ impl Machine {
 
     /// Whether a tie is settled on this router. Between Fairlead peers one router settles it for all: addresses may stand
     /// in another order in the other family, and both nodes would yield. It is the first one that hears the other, and as
-    /// adverts of one moment overtake each other or get lost, later ones wait whether an earlier one does.
+    /// adverts of one moment overtake each other or get lost, later ones wait whether an earlier one does. One that is heard
+    /// there may also be a third node, which does not hear us: then they wait for as long again, in which the same node would
+    /// have yielded.
     fn is_settled_here(&mut self, now: Duration, id: RouterId) -> bool {
         let priority = self.priority().get();
         let tied = |router: &Router| router.heard.filter(|heard| is_tie(heard, now, priority));
@@ -58,7 +60,8 @@ impl Machine {
             *tie = Tie { from: heard.from, since: now, last: now };
         }
         tie.last = now;
-        is_first || !earlier && now.saturating_sub(tie.since) >= heard.interval.times(TIE_INTERVALS)
+        let wait = if earlier { 2 * TIE_INTERVALS } else { TIE_INTERVALS };
+        is_first || now.saturating_sub(tie.since) >= heard.interval.times(wait)
     }
 }
 

@@ -17,22 +17,28 @@ const MAX_BAD_PACKETS: usize = 64;
 pub(super) struct Links {
     sockets: BTreeMap<(u32, Family), VrrpSocket>,
     announcers: BTreeMap<u32, Announcer>,
+    /// Why a socket can't be had.
+    refused: BTreeMap<(u32, Family), String>,
 }
 
 impl Links {
-    /// Opens what is wanted, closes what is not. What failed, one sentence each.
-    pub(super) fn set(&mut self, wanted: &[(u32, Family)]) -> Vec<String> {
+    /// Opens what is wanted, closes what is not.
+    pub(super) fn set(&mut self, wanted: &[(u32, Family)]) {
         self.sockets.retain(|key, _| wanted.contains(key));
         self.announcers.retain(|index, _| wanted.iter().any(|(wanted, _)| wanted == index));
-        let mut errors = Vec::new();
+        self.refused.clear();
         for (index, family) in wanted {
             let Entry::Vacant(place) = self.sockets.entry((*index, *family)) else { continue };
             match VrrpSocket::open(*index, *family) {
                 Ok(socket) => drop(place.insert(socket)),
-                Err(error) => errors.push(format!("adverts over {family} are not heard: {error}")),
+                Err(error) => drop(self.refused.insert((*index, *family), error.to_string())),
             }
         }
-        errors
+    }
+
+    /// Why there is no socket, if one is wanted and can't be had.
+    pub(super) fn refusal(&self, index: u32, family: Family) -> Option<&str> {
+        self.refused.get(&(index, family)).map(String::as_str)
     }
 
     /// Those that adverts come in by.

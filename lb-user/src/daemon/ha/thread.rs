@@ -246,9 +246,7 @@ impl Loop {
             }
         }
         let wanted: BTreeSet<(u32, Family)> = specs.iter().flat_map(sockets_of).collect();
-        for error in self.shell.links.set(&wanted.into_iter().collect::<Vec<_>>()) {
-            self.shell.events.send(super::Event::Warning { unit: "all".to_owned(), text: error });
-        }
+        self.shell.links.set(&wanted.into_iter().collect::<Vec<_>>());
         for spec in specs {
             match self.units.iter_mut().find(|unit| unit.spec.name == spec.name) {
                 Some(unit) if unit.spec == spec => {}

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use lb_core::config::HaGroup;
 use lb_core::vrrp::{
-    Advert, AdvertInterval, ChecksumForm, Effect, Family, Input, Machine, MachineView, Priority, Received,
-    Role, RouterId, RouterSettings, Settings,
+    Advert, AdvertInterval, ChecksumForm, Effect, Family, Input, Lowering, Machine, MachineView, Priority,
+    Received, Role, RouterId, RouterSettings, Settings,
 };
 
 use super::link::Links;
@@ -22,10 +22,6 @@ pub(crate) const EXTERNAL_LEASE: Duration = Duration::from_secs(10);
 const EXTERNAL_RENEWAL: Duration = Duration::from_secs(1);
 /// How often an external decision is announced, [`EXTERNAL_RENEWAL`] apart: switches and hosts may miss some.
 const ANNOUNCEMENTS: u32 = 5;
-
-/// Intervals within which a peer takes over from a node that lowered its priority to hand over: it waits three and its
-/// skew from the last advert on that it accepted.
-const HANDOVER_PATIENCE: u32 = 6;
 
 /// Lowers any priority to the lowest one.
 const LOWEST: u8 = u8::MAX;
@@ -119,10 +115,9 @@ pub(super) struct Unit {
     pub(super) spec: UnitSpec,
     decider: Decider,
     tracked: Tracked,
-    /// Priority is at its lowest until a command takes that back.
-    handed_over: bool,
-    /// Until when a peer should have taken over.
-    handover_until: Option<Duration>,
+    /// Why adverts can't be sent or heard, if so: to be active would be to be so beside others.
+    obstacle: Option<String>,
+    handover: Lowering,
     problems: BTreeSet<String>,
 }
 
@@ -145,11 +140,12 @@ impl Unit {
             spec,
             decider,
             tracked: Tracked::default(),
-            handed_over: false,
-            handover_until: None,
+            obstacle: None,
+            handover: Lowering::None,
             problems: BTreeSet::new(),
         };
         unit.put(now, Input::Start { lease_in_force: in_force }, shell);
+        unit.tell_tracked(now, shell);
         unit
     }
 
@@ -162,6 +158,7 @@ impl Unit {
         self.spec = spec;
         self.problems.clear();
         self.put(now, Input::Settings(settings(&self.spec)), shell);
+        self.tell_tracked(now, shell);
     }
 
     pub(super) fn track(&mut self, tracked: Tracked, now: Duration, shell: &mut Shell) {
@@ -175,8 +172,9 @@ impl Unit {
     }
 
     fn tell_tracked(&mut self, now: Duration, shell: &mut Shell) {
-        let penalty = if self.handed_over { LOWEST } else { self.tracked.penalty };
-        let fault = self.tracked.fault.clone();
+        self.obstacle = obstacle(&self.spec, &shell.links);
+        let penalty = if self.handover.is_lowered() { LOWEST } else { self.tracked.penalty };
+        let fault = self.tracked.fault.clone().or_else(|| self.obstacle.clone());
         self.put(now, Input::Track { fault, penalty }, shell);
     }
 
@@ -203,7 +201,7 @@ impl Unit {
                 Ok(format!("{name}: paused; it is {} and takes no role over", self.role()))
             }
             (Deed::Resume, false) => {
-                (self.handed_over, self.handover_until) = (false, None);
+                self.handover = Lowering::None;
                 self.tell_tracked(now, shell);
                 self.put(now, Input::Resume, shell);
                 Ok(format!("{name}: as usual again; it is {}", self.role()))
@@ -216,17 +214,17 @@ impl Unit {
         if self.role() != Role::Active {
             return Err(format!("{name}: nothing to hand over: this node is {}, not active", self.role()));
         }
-        self.handed_over = true;
         let first = &self.spec.groups[0].config;
         if first.preempt && first.preempt_delay.is_zero() {
             // The peer goes first: it takes over since it is the better one now, and this node answers until then.
-            self.handover_until = Some(now + first.advert_interval * HANDOVER_PATIENCE);
+            self.handover = Lowering::begin(now, first.advert_interval);
             self.tell_tracked(now, shell);
             return Ok(format!(
                 "{name}: a peer takes over within some adverts; `fairlead ha resume` undoes it"
             ));
         }
         // Peers that do not preempt, or only later, go by a goodbye.
+        self.handover = Lowering::Done;
         let goodbye = Input::Track { fault: Some("handed over".to_owned()), penalty: LOWEST };
         self.put(now, goodbye, shell);
         self.tell_tracked(now, shell);
@@ -257,7 +255,10 @@ impl Unit {
     /// Time has passed.
     pub(super) fn tick(&mut self, now: Duration, shell: &mut Shell) {
         if let Decider::External { active, renew_at, announcements, .. } = &mut self.decider {
-            if *active && now >= *renew_at {
+            if *active && now >= *renew_at + (EXTERNAL_LEASE - EXTERNAL_RENEWAL) {
+                // This process was not there to renew it. Somebody else may have been told to be active meanwhile.
+                self.set(false, now, "its lease had run out before it was renewed", shell);
+            } else if *active && now >= *renew_at {
                 *renew_at = now + EXTERNAL_RENEWAL;
                 let again = *announcements > 0;
                 *announcements = announcements.saturating_sub(1);
@@ -269,16 +270,16 @@ impl Unit {
             return;
         }
         self.put(now, Input::Tick, shell);
-        if self.handover_until.is_some() && self.role() != Role::Active {
-            self.handover_until = None;
+        let Decider::Machine(machine) = &self.decider else { return };
+        if self.handover.deadline().is_none() {
+            return;
         }
-        if self.handover_until.is_some_and(|until| now >= until) {
-            (self.handed_over, self.handover_until) = (false, None);
+        let heard =
+            machine.view(now).routers.iter().filter_map(|router| router.heard.map(|heard| heard.at)).max();
+        if !self.handover.look(now, machine.role(), heard) {
             self.tell_tracked(now, shell);
-            shell.events.send(Event::Warning {
-                unit: self.spec.name.clone(),
-                text: "no peer took over: this node stays active".to_owned(),
-            });
+            let text = "no peer took over: the configured priority counts again".to_owned();
+            shell.events.send(Event::Warning { unit: self.spec.name.clone(), text });
         }
     }
 
@@ -298,7 +299,7 @@ impl Unit {
             Decider::Machine(machine) => machine.next_deadline(),
             Decider::External { active, renew_at, .. } => active.then_some(*renew_at),
         };
-        [own, self.handover_until].into_iter().flatten().min()
+        [own, self.handover.deadline()].into_iter().flatten().min()
     }
 
     pub(super) fn role(&self) -> Role {
@@ -326,7 +327,7 @@ impl Unit {
             lease: lease.filter(|lease| *lease > now),
             since,
             machine,
-            handed_over: self.handed_over,
+            handed_over: self.handover.is_lowered(),
             problems: self.problems.iter().cloned().collect(),
         }
     }
@@ -480,6 +481,37 @@ fn settings(spec: &UnitSpec) -> Settings {
         lone_lease: Duration::ZERO,
         routers,
     }
+}
+
+/// Why adverts of a unit can't be sent or heard, if so.
+fn obstacle(spec: &UnitSpec, links: &Links) -> Option<String> {
+    if spec.external {
+        return None;
+    }
+    for group in &spec.groups {
+        // That there is no interface is tracked.
+        let Some(interface) = &group.interface else { continue };
+        for family in [Family::V4, Family::V6] {
+            if of_family(&group.config.vips, family).next().is_none() {
+                continue;
+            }
+            if source_for(interface, family).is_none() {
+                let what = match family {
+                    Family::V4 => "IPv4 address",
+                    Family::V6 => "link-local IPv6 address",
+                };
+                let name = &group.config.interface;
+                return Some(format!("interface {name} has no {what} to send adverts from"));
+            }
+            if let Some(why) = links.refusal(interface.index, family) {
+                return Some(format!(
+                    "adverts over {family} can't be heard on {}: {why}",
+                    group.config.interface
+                ));
+            }
+        }
+    }
+    None
 }
 
 /// Until when a row says that its VIPs are answered for; `None` for one that is not there.

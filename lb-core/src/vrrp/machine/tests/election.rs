@@ -150,6 +150,23 @@ fn a_tie_between_peers_is_settled_by_the_first_router_that_hears_the_other() {
 }
 
 #[test]
+fn a_third_node_in_one_family_does_not_keep_a_tie_in_the_other_open_for_ever() {
+    let mut bench = Bench::active(dual_stack());
+    // A worse one in IPv4 that does not hear us and stays, and a better one in IPv6.
+    let roles: Vec<(u64, Role)> = (4..=11)
+        .map(|second| {
+            let at = second * 1_000 + 100;
+            bench.run(at);
+            bench.put(at, heard(LOWER, 100));
+            bench.put(at, heard_v6("fe80::6", 100));
+            (second, bench.machine.role())
+        })
+        .collect();
+    let yields = roles.iter().find(|(_, role)| *role == Role::Backup);
+    assert_eq!(yields, Some(&(10, Role::Backup)), "{roles:?}");
+}
+
+#[test]
 fn a_tie_with_a_foreign_router_is_settled_on_each_router() {
     let mut bench = Bench::active(dual_stack());
     bench.put(4_000, heard(LOWER, 100));
