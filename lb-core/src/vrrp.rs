@@ -18,10 +18,12 @@
 //! - *Death*: another one answers within `3 i + skew + d`, `skew` that of the best backup. The lease of the dead one ended
 //!   before, unless the last adverts it sent were lost: `skew` lies between.
 //! - *Goodbye* (stop, fault): within `skew + d`, and not both, as the lease is cleared first. If the goodbye is lost, or
-//!   overtaken by an advert, as after a death.
+//!   overtaken by an advert, as after a death; likewise if the backup has been there for less than `4 i` and hears one family
+//!   only. If two were active, who hears both may take over beside the other for an interval.
 //! - *Change while both are well* (preemption, handover, takeover by two at once): both answer until the first advert of
 //!   the better one is heard, `d`, or `2 i + d` if two are lost. Somebody answers at every time.
-//! - *Partition*: one on each side within `4 i + d`; at most one again `3 i + 200 ms` after it has healed.
+//! - *Partition*: one on each side within `4 i + d`; at most one again `3 i` and 200 ms, or `d` if that is longer, after it has
+//!   healed.
 //! - *Anything else*, any number of changes at once: exactly one `6 i + 200 ms` after the last. Where equal priorities meet
 //!   in two families, of which only the second is heard, both may answer for `7 i` first, or both yield and wait; `10 i` if a
 //!   third node of that priority is heard in the first one.

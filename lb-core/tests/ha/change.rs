@@ -239,14 +239,24 @@ impl World {
             return self.extend_gap();
         }
         let others = (0..self.nodes.len()).filter(|other| *other != node && self.mutual(node, *other));
+        let others: Vec<usize> = others.collect();
+        // In a family in which it hears nobody it waits for a whole Active_Down first, whatever the other family says.
+        let fresh =
+            others.iter().any(|other| self.at - self.nodes[*other].came_back <= 4 * self.plan.interval);
         let skew = others
-            .filter(|other| self.nodes[*other].is_eligible())
-            .map(|other| self.plan.skew(self.lowest_priority(other)))
+            .iter()
+            .filter(|other| self.nodes[**other].is_eligible())
+            .map(|other| self.plan.skew(self.lowest_priority(*other)))
             .min();
         let alone = self.nodes.iter().filter(|node| node.answers(self.at)).count() < 2;
+        if !alone && how == Leaves::WithGoodbye {
+            // Whoever hears both active ones may take this goodbye for that of the other one (RFC 9568, 6.4.2), and hears of
+            // it with the next advert.
+            self.judge.may_overlap(self.at + self.plan.healed_after());
+        }
         let plan = &self.plan;
         let bound = match skew {
-            Some(skew) if alone && self.is_settled() => {
+            Some(skew) if alone && self.is_settled() && !(fresh && plan.families == 2) => {
                 // An advert that comes after the goodbye undoes it, and one of the node before makes it look like a
                 // goodbye of somebody else.
                 let node = &self.nodes[node];
@@ -291,6 +301,7 @@ impl World {
 
     /// A node may take over again. If nobody answers it needs its time for that.
     pub(crate) fn comes_back(&mut self, node: usize) {
+        self.nodes[node].came_back = self.at;
         let answers = |other: usize| self.nodes[other].runs() && self.nodes[other].answers(self.at);
         let nobody =
             !(0..self.nodes.len()).any(|other| answers(other) && (other == node || self.mutual(node, other)));

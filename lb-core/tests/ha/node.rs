@@ -43,6 +43,8 @@ pub(crate) struct Node {
     pub(crate) active_since: u64,
     /// Its priority before the last change, and when that was: timers that run go by it.
     pub(crate) priority_before: Option<(u64, u8)>,
+    /// When it could be active again, last.
+    pub(crate) came_back: u64,
     /// Timers of before are void.
     pub(crate) timer: u64,
     pub(crate) brain: Brain,
@@ -107,6 +109,7 @@ impl Node {
             inbox: VecDeque::new(),
             active_since: 0,
             priority_before: None,
+            came_back: 0,
             advertised_at: 0,
             was_late: false,
             timer: 0,

@@ -141,8 +141,8 @@ impl Plan {
         6 * self.interval + 200_000_000
     }
 
-    /// After a partition has healed one answers.
-    pub(crate) const fn healed_after(&self) -> u64 {
-        3 * self.interval + 200_000_000
+    /// After a partition has healed one answers. Of three adverts two may be lost, and the third takes its time.
+    pub(crate) fn healed_after(&self) -> u64 {
+        3 * self.interval + 200_000_000.max(self.delay.1 + self.slack())
     }
 }
