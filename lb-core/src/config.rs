@@ -13,9 +13,9 @@ mod walk;
 
 pub use host::{HostFacts, HostInterface, RouteFact, check_host};
 pub use model::{
-    AdminState, AttachMode, Backend, Check, CheckKind, CheckTarget, Cluster, Config, HaGroup, HaMode,
-    HighAvailability, Interface, Limits, Metrics, Mode, Protocol, Role, Service, TableSize, Timeouts,
-    UnknownPort, VrrpChecksum, WhenAllDown,
+    AdminState, AttachMode, Backend, Check, CheckKind, CheckTarget, Cluster, Config, FlowSync, HaGroup,
+    HaMode, HighAvailability, Interface, Limits, Metrics, Mode, Protocol, Role, Service, SyncMode, TableSize,
+    Timeouts, UnknownPort, VrrpChecksum, WhenAllDown,
 };
 pub use problem::Problem;
 pub use status::{BadStatusRanges, StatusRanges};

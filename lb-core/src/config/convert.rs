@@ -8,8 +8,8 @@ use std::time::Duration;
 use toml_edit::Item;
 
 use super::model::{
-    AdminState, AttachMode, CheckKind, HaMode, Mode, Protocol, Role, TableSize, UnknownPort, VrrpChecksum,
-    WhenAllDown,
+    AdminState, AttachMode, CheckKind, HaMode, Mode, Protocol, Role, SyncMode, TableSize, UnknownPort,
+    VrrpChecksum, WhenAllDown,
 };
 use super::status::StatusRanges;
 use super::tables::{Complaint, suggestion};
@@ -74,6 +74,45 @@ pub(super) fn listen(item: &Item) -> Result<Option<SocketAddr>, Complaint> {
                 "write an address of this machine and a port, such as \"127.0.0.1:9273\" or \"[::1]:9273\"";
             Err(Complaint::new(format!("\"{}\" is nothing to listen on", text.escape_debug()), remedy))
         }
+    }
+}
+
+/// Addresses of other nodes; those without a port have `port`.
+pub(super) fn sync_peers(port: u16) -> impl FnOnce(&Item) -> Result<Vec<SocketAddr>, Complaint> {
+    move |item| {
+        let Some(list) = item.as_array() else {
+            let reason = format!("expected a list of addresses, found {}", shown(item));
+            return Err(Complaint::new(reason, "write them in brackets: [\"192.0.2.2:7301\"]"));
+        };
+        let peer = |value: &toml_edit::Value| {
+            let text = value.as_str().unwrap_or_default();
+            let alone = text.parse().map(|address: IpAddr| SocketAddr::new(address, port));
+            let found = text.parse::<SocketAddr>().or(alone).ok().filter(|found| {
+                let ip = found.ip();
+                found.port() > 0 && !ip.is_multicast() && !ip.is_unspecified()
+            });
+            found.ok_or_else(|| {
+                let remedy = "write another node's address, with its port if that is another one than this node's, such as \
+                              \"192.0.2.2:7301\" or \"[2001:db8::2]:7301\"";
+                Complaint::new(format!("{} is no address of a node", value.to_string().trim()), remedy)
+            })
+        };
+        list.iter().map(peer).collect()
+    }
+}
+
+/// Bits a second, with a unit, in bytes a second.
+pub(super) fn rate(item: &Item) -> Result<u64, Complaint> {
+    let remedy = "write a number of kbit, mbit or gbit, from \"100kbit\" to \"100gbit\", such as \"200mbit\"";
+    let text = string(item).map_err(|complaint| Complaint::new(complaint.reason, remedy))?;
+    let units = [("kbit", 1_000), ("mbit", 1_000_000), ("gbit", 1_000_000_000_u64)];
+    let found = units.iter().find_map(|(unit, factor)| {
+        text.strip_suffix(unit)?.trim_end().parse::<u64>().ok()?.checked_mul(*factor)
+    });
+    match found {
+        Some(bits) if (100_000..=100_000_000_000).contains(&bits) => Ok(bits / 8),
+        Some(_) => Err(Complaint::new(format!("\"{text}\" is out of range"), remedy)),
+        None => Err(Complaint::new(format!("\"{}\" is no rate", text.escape_debug()), remedy)),
     }
 }
 
@@ -276,6 +315,7 @@ word_readers! {
     admin_state -> AdminState,
     ha_mode -> HaMode,
     vrrp_checksum -> VrrpChecksum,
+    sync_mode -> SyncMode,
 }
 
 pub(super) fn check_target(item: &Item) -> Result<super::CheckTarget, Complaint> {

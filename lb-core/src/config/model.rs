@@ -10,8 +10,11 @@ use serde::{Serialize, Serializer};
 use super::StatusRanges;
 
 mod ha;
+mod sync;
 
+pub(crate) use ha::DEFAULT_LONE_LEASE;
 pub use ha::{Cluster, HaGroup, HaMode, HighAvailability, VrrpChecksum};
+pub use sync::{FlowSync, SyncMode};
 
 /// A whole configuration file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -22,6 +25,8 @@ pub struct Config {
     pub cluster: Option<Cluster>,
     /// Which node answers for which VIPs.
     pub ha: HighAvailability,
+    /// How the others are told of flows; `None`: they are not.
+    pub sync: Option<FlowSync>,
     /// Sizes of the maps, fixed when the program is loaded.
     pub limits: Limits,
     /// Where metrics can be fetched.

@@ -1,6 +1,7 @@
 //! Reading the file key by key into a [`Config`], with placeholders where a value cannot be used.
 
 mod ha;
+mod sync;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -55,6 +56,7 @@ pub(super) fn walk(text: &str, notes: &mut Notes) -> Option<Config> {
     let interfaces = root.tables("interface", INTERFACE_KEYS, notes);
     let cluster = root.table("cluster", ha::CLUSTER_KEYS, notes);
     let high_availability = root.table("ha", ha::HA_KEYS, notes);
+    let flow_sync = root.table("sync", sync::SYNC_KEYS, notes);
     let limits = root.table("limits", LIMITS_KEYS, notes);
     let metrics = root.table("metrics", METRICS_KEYS, notes);
     let services = root.tables("service", SERVICE_KEYS, notes);
@@ -63,6 +65,7 @@ pub(super) fn walk(text: &str, notes: &mut Notes) -> Option<Config> {
         cluster: cluster.map(|section| ha::cluster(&section, notes)),
         ha: high_availability
             .map_or_else(HighAvailability::default, |section| ha::high_availability(&section, notes)),
+        sync: flow_sync.map(|section| sync::sync(&section, notes)),
         limits: limits.map_or_else(Limits::default, |section| read_limits(&section, notes)),
         metrics: metrics.map_or_else(Metrics::default, |section| Metrics {
             listen: section.optional("listen", None, notes, read::listen),
@@ -71,7 +74,7 @@ pub(super) fn walk(text: &str, notes: &mut Notes) -> Option<Config> {
     })
 }
 
-const ROOT_KEYS: &[&str] = &["interface", "cluster", "ha", "limits", "metrics", "service"];
+const ROOT_KEYS: &[&str] = &["interface", "cluster", "ha", "sync", "limits", "metrics", "service"];
 const INTERFACE_KEYS: &[&str] = &["name", "role", "mode"];
 const LIMITS_KEYS: &[&str] =
     &["services", "backends", "flows", "table_slots", "flow_tuples", "new_flows_per_second"];

@@ -94,6 +94,7 @@ fn no_config() -> Config {
     Config {
         interfaces: Vec::new(),
         cluster: None,
+        sync: None,
         ha: Default::default(),
         limits: Limits::default(),
         metrics: Metrics::default(),

@@ -88,6 +88,7 @@ impl UserSpace {
             config: Config {
                 interfaces,
                 cluster: None,
+                sync: None,
                 ha: Default::default(),
                 limits: limits(),
                 metrics: Metrics::default(),

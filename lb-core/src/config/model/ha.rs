@@ -21,14 +21,32 @@ pub struct Cluster {
 }
 
 /// Who answers for the VIPs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HighAvailability {
     /// Who decides which node is active.
     pub mode: HaMode,
     /// What the checksum of adverts that are sent over IPv4 covers.
     pub checksum: VrrpChecksum,
+    /// For how long VIPs are answered for without the daemon if no other node was there when it ended, up to 10 minutes; zero:
+    /// no longer than beside others. Only with `[sync]`, which tells whether others are there.
+    #[serde(serialize_with = "human")]
+    pub lone_lease: Duration,
     /// VIPs that move between nodes, in the order of the file. Without any, this node answers for every VIP.
     pub groups: Vec<HaGroup>,
+}
+
+/// Long enough for a restart of the daemon, also one that needs a look at the log first.
+pub(crate) const DEFAULT_LONE_LEASE: Duration = Duration::from_secs(60);
+
+impl Default for HighAvailability {
+    fn default() -> Self {
+        Self {
+            mode: HaMode::default(),
+            checksum: VrrpChecksum::default(),
+            lone_lease: DEFAULT_LONE_LEASE,
+            groups: Vec::new(),
+        }
+    }
 }
 
 /// VIPs that one node at a time answers for: a virtual router of VRRP.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use toml_edit::Item;
 
 use super::super::convert::{self as read, duration, hundredths, integer};
-use super::super::model::{Cluster, HaGroup, HaMode, HighAvailability, VrrpChecksum};
+use super::super::model::{Cluster, DEFAULT_LONE_LEASE, HaGroup, HaMode, HighAvailability, VrrpChecksum};
 use super::super::problem::Notes;
 use super::super::tables::{Complaint, Section};
 
 pub(super) const CLUSTER_KEYS: &[&str] = &["name", "node", "key_file"];
-pub(super) const HA_KEYS: &[&str] = &["mode", "checksum", "group"];
+pub(super) const HA_KEYS: &[&str] = &["mode", "checksum", "lone_lease", "group"];
 pub(super) const GROUP_KEYS: &[&str] = &[
     "name",
     "vrid",
@@ -30,6 +30,8 @@ const MIN_ADVERT: Duration = Duration::from_millis(10);
 const MAX_ADVERT: Duration = Duration::from_millis(40_950);
 /// Whoever wants to wait longer than this wants `preempt = false`.
 const MAX_PREEMPT_DELAY: Duration = Duration::from_secs(60 * 60);
+/// Longer, and a node that is not coming back would keep VIPs from others.
+const MAX_LONE_LEASE: Duration = Duration::from_secs(600);
 /// 255 is the address owner's, which no node is; 0 says that a node leaves. RFC 9568 section 5.2.4.
 const MAX_PRIORITY: u32 = 254;
 
@@ -50,6 +52,12 @@ pub(super) fn high_availability(section: &Section<'_>, notes: &mut Notes) -> Hig
     HighAvailability {
         mode: section.optional("mode", HaMode::default(), notes, read::ha_mode),
         checksum: section.optional("checksum", VrrpChecksum::default(), notes, read::vrrp_checksum),
+        lone_lease: section.optional(
+            "lone_lease",
+            DEFAULT_LONE_LEASE,
+            notes,
+            duration(Duration::ZERO..=MAX_LONE_LEASE),
+        ),
         groups: groups.iter().map(|section| group(section, notes)).collect(),
     }
 }

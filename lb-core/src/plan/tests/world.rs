@@ -106,6 +106,7 @@ impl World {
         Config {
             interfaces: Vec::new(),
             cluster: None,
+            sync: None,
             ha: Default::default(),
             limits: Limits::default(),
             metrics: Default::default(),

@@ -44,6 +44,7 @@ fn config(services: Vec<Service>) -> Config {
     Config {
         interfaces: Vec::new(),
         cluster: None,
+        sync: None,
         ha: Default::default(),
         limits: Limits::default(),
         metrics: Default::default(),
