@@ -14,6 +14,8 @@ mod scan;
 pub mod stream;
 pub mod wire;
 
-pub use engine::{Context, Directory, Effect, GroupFacts, PeerStatus, ServiceSaid, Settings, Sync};
+pub use engine::{
+    Context, Directory, Effect, GroupFacts, PeerStatus, Readiness, SCAN_INTERVAL, ServiceSaid, Settings, Sync,
+};
 pub use key::{ClusterKey, KeyError, MIN_KEY_BYTES};
-pub use scan::{Change, MAX_BUCKET_CHANGES, Scan};
+pub use scan::{Change, MAX_BUCKET_CHANGES, Scan, ToldOf};

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::key::ClusterKey;
+use super::scan::ToldOf;
 use super::wire::{Message, Rejected, WireError, open};
 use crate::plan::ServiceKey;
 use crate::sweep::FlowWord;
@@ -30,8 +31,8 @@ use peer::Peer;
 pub const SCAN_INTERVAL: Duration = Duration::from_millis(100);
 /// A peer that was not heard for so long is down: ten Hellos.
 pub const PEER_SILENCE: Duration = Duration::from_secs(1);
-/// How long a node that hears no peer keeps its gate shut after its start: some are slow to answer.
-pub const GATE_PATIENCE: Duration = Duration::from_secs(3);
+/// How long no peer must have claimed a group for whoever advertises it to be none of them.
+const FOREIGN_AFTER: Duration = PEER_SILENCE;
 
 /// Who this node is, and who its peers are.
 #[derive(Clone, Debug)]
@@ -48,6 +49,23 @@ pub struct Settings {
     pub peers: Vec<SocketAddr>,
     /// Bytes a second for each peer.
     pub max_rate: u64,
+    /// Of which flows they are told.
+    pub told_of: ToldOf,
+}
+
+/// Whether this node may take a group from a live peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It has all flows of the peer that is active, and both steer alike.
+    Ready,
+    /// No peer that is there is active, or this node is: there is nobody to take it from.
+    NobodyActive,
+    /// All peers are there, and none of them has been active for a while: whoever is heard to be is no peer.
+    Foreign,
+    /// Flows of this peer are still on their way.
+    Incomplete(SocketAddr),
+    /// This peer steers these services by another configuration.
+    Differs(SocketAddr, Vec<ServiceKey>),
 }
 
 /// The engine.
@@ -55,13 +73,14 @@ pub struct Sync {
     own: Settings,
     peers: Vec<Peer>,
     effects: VecDeque<Effect>,
-    started: Duration,
     now: Duration,
     next_scan: Duration,
     strangers: Rejected,
     /// As of the last tick: by group its services, by service its digest.
     groups: BTreeMap<String, BTreeSet<ServiceKey>>,
     digests: BTreeMap<ServiceKey, u64>,
+    /// Since when nobody, this node included, has said that it is active for a group.
+    unclaimed: BTreeMap<String, Duration>,
     /// As of the last tick: who is active for which group; `None`: this node.
     claims: BTreeSet<(Option<usize>, String)>,
 }
@@ -75,7 +94,7 @@ impl Sync {
             own,
             peers,
             effects: VecDeque::new(),
-            started: now,
+            unclaimed: BTreeMap::new(),
             now,
             next_scan: now,
             strangers: Rejected::default(),
@@ -138,9 +157,17 @@ impl Sync {
         self.peers.iter().filter_map(Peer::next_deadline).fold(self.next_scan, Duration::min)
     }
 
-    /// Asks all peers that are up to take a group over. Not repeated: whoever asks waits for the answer.
-    pub fn hand_over(&mut self, group: &str) {
-        self.tell(&Message::HandOver { group: group.to_owned() });
+    /// Asks the peer that is up and has the highest priority to take a group over; `None`: there is none. Not repeated:
+    /// whoever asks waits for the peer's adverts.
+    pub fn hand_over(&mut self, group: &str) -> Option<SocketAddr> {
+        let priority = |peer: &Peer| {
+            let link = peer.link.as_ref().filter(|link| link.up)?;
+            link.hello.groups.iter().find(|said| said.name == group).map(|said| said.priority)
+        };
+        let (_, at) = (0..self.peers.len()).filter_map(|at| Some((priority(&self.peers[at])?, at))).max()?;
+        let peer = &mut self.peers[at];
+        peer.send(&self.own, &Message::HandOver { group: group.to_owned() }.encode(), &mut self.effects);
+        Some(peer.address)
     }
 
     /// Answers [`Effect::HandOverAsked`].
@@ -153,28 +180,59 @@ impl Sync {
         self.tell(&Message::Hold { group: group.to_owned(), time });
     }
 
-    /// Whether this node may preempt a live peer that is active for a group: it has all its flows, and both steer alike.
+    /// Whether this node may take a group from a live peer that is active for it. Nothing said here keeps it from taking
+    /// over where nobody is heard any more.
     #[must_use]
     pub fn gate(&self, group: &str) -> bool {
-        let mut up =
-            self.peers.iter().filter_map(|peer| peer.link.as_ref()).filter(|link| link.up).peekable();
-        if up.peek().is_none() {
-            return self.peers.is_empty() || self.now >= self.started + GATE_PATIENCE;
+        matches!(self.readiness(group), Readiness::Ready | Readiness::Foreign)
+    }
+
+    /// The same, and why not.
+    #[must_use]
+    pub fn readiness(&self, group: &str) -> Readiness {
+        let up = self.peers.iter().filter_map(|peer| Some((peer.address, peer.link.as_ref()?)));
+        let up: Vec<_> = up.filter(|(_, link)| link.up).collect();
+        let active: Vec<_> = up.iter().filter(|(_, link)| link.is_active(group)).collect();
+        if active.is_empty() {
+            let unclaimed = self.unclaimed.get(group);
+            let is_long = unclaimed.is_some_and(|since| self.now.saturating_sub(*since) >= FOREIGN_AFTER);
+            let is_foreign = is_long && up.len() == self.peers.len();
+            return if is_foreign { Readiness::Foreign } else { Readiness::NobodyActive };
         }
-        let services = self.groups.get(group);
-        up.filter(|link| link.is_active(group)).all(|link| {
+        let none = BTreeSet::new();
+        let services = self.groups.get(group).unwrap_or(&none);
+        for (address, link) in active {
+            if !link.receiving.complete {
+                return Readiness::Incomplete(*address);
+            }
             let theirs = &link.receiving.digests;
-            link.receiving.complete
-                && services.is_some_and(|services| {
-                    services.iter().all(|service| theirs.get(service) == self.digests.get(service))
-                })
-        })
+            let differs = |service: &&ServiceKey| theirs.get(service) != self.digests.get(service);
+            let differing: Vec<ServiceKey> = services.iter().filter(differs).copied().collect();
+            if !differing.is_empty() {
+                return Readiness::Differs(*address, differing);
+            }
+        }
+        Readiness::Ready
+    }
+
+    /// Whether a peer that is there has this group, whatever its role.
+    #[must_use]
+    pub fn has_peer(&self, group: &str) -> bool {
+        let mut up = self.peers.iter().filter_map(|peer| peer.link.as_ref()).filter(|link| link.up);
+        up.any(|link| link.hello.groups.iter().any(|said| said.name == group))
+    }
+
+    /// Whether a peer that is there says that it is active for this group.
+    #[must_use]
+    pub fn is_claimed(&self, group: &str) -> bool {
+        let mut up = self.peers.iter().filter_map(|peer| peer.link.as_ref()).filter(|link| link.up);
+        up.any(|link| link.is_active(group))
     }
 
     /// All peers as far as they are known.
     #[must_use]
     pub fn status(&self) -> Vec<PeerStatus> {
-        self.peers.iter().map(Peer::status).collect()
+        self.peers.iter().map(|peer| peer.status(self.now, &self.digests)).collect()
     }
 
     /// Datagrams from addresses that are no peer's.
@@ -203,6 +261,13 @@ impl Sync {
             }
         }
         self.claims = claims;
+        for group in context.groups {
+            if self.claims.iter().any(|(_, claimed)| *claimed == group.name) {
+                self.unclaimed.remove(&group.name);
+            } else {
+                self.unclaimed.entry(group.name.clone()).or_insert(self.now);
+            }
+        }
     }
 
     fn tell(&mut self, message: &Message) {

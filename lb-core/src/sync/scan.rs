@@ -38,14 +38,26 @@ pub struct Scan {
     next: usize,
     /// Buckets to look at until all were since the last [`Scan::restart`].
     unseen: usize,
+    /// Of which flows the peer is told.
+    told_of: ToldOf,
+}
+
+/// Of which flows of the wanted slots a peer is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ToldOf {
+    /// Of all that are confirmed.
+    #[default]
+    All,
+    /// Of those among them that are exceptions: the present tables lead to all others.
+    Exceptions,
 }
 
 impl Scan {
     /// For a table of so many entries, of which nothing was told and no slot is wanted.
     #[must_use]
-    pub fn new(entries: usize) -> Self {
+    pub fn new(entries: usize, told_of: ToldOf) -> Self {
         let buckets = entries / WAYS;
-        Self { shadow: vec![0; buckets * WAYS], wanted: Vec::new(), next: 0, unseen: buckets }
+        Self { shadow: vec![0; buckets * WAYS], wanted: Vec::new(), next: 0, unseen: buckets, told_of }
     }
 
     /// From now on flows of these slots are told of. Of flows of others nothing is said any more, not even that they are
@@ -77,8 +89,8 @@ impl Scan {
 
     /// Adds up to `most` changes to `changes`, and goes on where it stopped when it is called next: what did not fit is
     /// not forgotten, nor does a busy part of the table keep the rest waiting. Nothing is taken if less than
-    /// [`MAX_BUCKET_CHANGES`] fit.
-    pub fn scan<W: FlowWord>(&mut self, table: &[W], most: usize, changes: &mut Vec<Change>) {
+    /// [`MAX_BUCKET_CHANGES`] fit. Returns whether all buckets were looked at.
+    pub fn scan<W: FlowWord>(&mut self, table: &[W], most: usize, changes: &mut Vec<Change>) -> bool {
         let end = changes.len().saturating_add(most);
         let buckets = self.shadow.len().min(table.len()) / WAYS;
         self.next = if self.next < buckets { self.next } else { 0 };
@@ -90,33 +102,37 @@ impl Scan {
                 if end - changes.len() < MAX_BUCKET_CHANGES {
                     self.next = bucket;
                     self.unseen = self.unseen.saturating_sub(looked_at);
-                    return;
+                    return false;
                 }
                 looked_at += 1;
-                if is_as_told(told, found, &self.wanted) {
+                if is_as_told(told, found, &self.wanted, self.told_of) {
                     continue;
                 }
-                let now = core::array::from_fn(|way| to_tell(found[way].load(), &self.wanted));
+                let now = core::array::from_fn(|way| to_tell(found[way].load(), &self.wanted, self.told_of));
                 compare(u32::try_from(bucket).unwrap_or(u32::MAX), told, now, changes);
                 told.copy_from_slice(&now);
             }
         }
         self.unseen = self.unseen.saturating_sub(looked_at);
+        true
     }
 }
 
 /// Whether nothing in a bucket differs. Nearly always so, and the only thing that happens to most entries.
 #[inline]
-fn is_as_told<W: FlowWord>(told: &[u64], found: &[W], wanted: &[bool]) -> bool {
+fn is_as_told<W: FlowWord>(told: &[u64], found: &[W], wanted: &[bool], told_of: ToldOf) -> bool {
     told.iter().zip(found).all(|(told, word)| {
         let word = word.load();
-        word & TOLD == *told || to_tell(word, wanted) == *told
+        word & TOLD == *told && told_of == ToldOf::All || to_tell(word, wanted, told_of) == *told
     })
 }
 
 /// The part of an entry that a peer is told of; 0 if it is told nothing.
-fn to_tell(word: u64, wanted: &[bool]) -> u64 {
-    if FlowEntry(word).is(FlowEntry::CONFIRMED) && is_wanted(word, wanted) { word & TOLD } else { 0 }
+fn to_tell(word: u64, wanted: &[bool], told_of: ToldOf) -> u64 {
+    let entry = FlowEntry(word);
+    let is_told =
+        entry.is(FlowEntry::CONFIRMED) && (told_of == ToldOf::All || entry.is(FlowEntry::EXCEPTION));
+    if is_told && is_wanted(word, wanted) { word & TOLD } else { 0 }
 }
 
 fn is_wanted(word: u64, wanted: &[bool]) -> bool {

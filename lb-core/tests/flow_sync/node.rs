@@ -14,7 +14,7 @@ use lb_core::health::Verdict;
 use lb_core::plan::ServiceKey;
 use lb_core::sync::apply::{Table, adopt};
 use lb_core::sync::wire::BackendSaid;
-use lb_core::sync::{ClusterKey, Context, Directory, GroupFacts, ServiceSaid, Settings, Sync};
+use lb_core::sync::{ClusterKey, Context, Directory, GroupFacts, ServiceSaid, Settings, Sync, ToldOf};
 
 pub(crate) const GROUPS: u8 = 2;
 pub(crate) const SERVICES: u8 = 4;
@@ -138,6 +138,7 @@ fn engine(number: usize, nodes: usize, session: u64, now: Duration) -> Sync {
         session,
         peers: (0..nodes).filter(|other| *other != number).map(address).collect(),
         max_rate: 100_000,
+        told_of: ToldOf::All,
     };
     Sync::new(settings, now)
 }

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::context::ServiceSaid;
-use crate::sync::wire::Rejected;
+use crate::plan::ServiceKey;
+use crate::sync::wire::{GroupSaid, Rejected};
 
 /// Something for the caller to do or to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +68,14 @@ pub struct PeerStatus {
     pub up: bool,
     /// When it was heard last.
     pub last_heard: Option<Duration>,
+    /// Its groups, as it said last.
+    pub groups: Vec<GroupSaid>,
     /// Messages sent that it has not confirmed yet.
     pub lag: u64,
+    /// How long ago the oldest change came up that it has not confirmed.
+    pub behind: Duration,
+    /// Services that it steers by another configuration than this node.
+    pub differing: Vec<ServiceKey>,
     /// It has all flows of this node's groups.
     pub has_ours: bool,
     /// This node has all flows of its groups.

@@ -1,6 +1,6 @@
 //! One session of a peer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::context::Context;
@@ -31,6 +31,12 @@ impl Link {
     pub(super) fn claimed<W>(&self, context: &Context<'_, W>) -> BTreeSet<ServiceKey> {
         let claimed = context.groups.iter().filter(|group| self.is_active(&group.name));
         claimed.flat_map(|group| group.services.iter().copied()).collect()
+    }
+
+    /// Services that the peer has told a digest of, and that this node has another one of, or none.
+    pub(super) fn differing(&self, digests: &BTreeMap<ServiceKey, u64>) -> Vec<ServiceKey> {
+        let theirs = self.receiving.digests.iter();
+        theirs.filter(|(service, digest)| digests.get(service) != Some(digest)).map(|(key, _)| *key).collect()
     }
 
     /// Takes in a Hello that was not overtaken; returns what the peer lacks.

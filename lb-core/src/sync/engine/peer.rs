@@ -1,6 +1,6 @@
 //! One peer: which of its sessions this node talks to, and what comes from it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use super::link::Link;
 use super::receiving::Receiving;
 use super::sending::Sending;
 use super::{PEER_SILENCE, SCAN_INTERVAL, Settings};
+use crate::plan::ServiceKey;
 use crate::sweep::FlowWord;
 use crate::sync::apply::{bucket_bits, check_buckets};
 use crate::sync::wire::{GroupSaid, Header, Hello, Message, Rejected, Window, WireError, node_id, seal};
@@ -173,7 +174,7 @@ impl Peer {
             window: Window::default(),
             hello: hello.clone(),
             is_compatible: fits.is_ok(),
-            sending: Sending::new(now, own.max_rate),
+            sending: Sending::new(now, own.max_rate, own.told_of),
             receiving: Receiving::default(),
         });
         Ok(())
@@ -262,14 +263,17 @@ impl Peer {
         Some(link.receiving.inbox.next_deadline().unwrap_or(silence).min(silence))
     }
 
-    pub(super) fn status(&self) -> PeerStatus {
+    pub(super) fn status(&self, now: Duration, digests: &BTreeMap<ServiceKey, u64>) -> PeerStatus {
         let link = self.link.as_ref();
         PeerStatus {
             address: self.address,
             node: link.map(|link| link.hello.node.clone()),
             up: self.is_up(),
             last_heard: link.map(|link| link.last_heard),
+            groups: link.map(|link| link.hello.groups.clone()).unwrap_or_default(),
             lag: link.map_or(0, |link| link.sending.lag()),
+            behind: link.map_or(Duration::ZERO, |link| link.sending.behind(now)),
+            differing: link.map(|link| link.differing(digests)).unwrap_or_default(),
             has_ours: link.is_some_and(|link| link.up && link.hello.bulk_complete),
             have_theirs: link.is_some_and(|link| link.receiving.complete),
             sent: self.sent,

@@ -1,13 +1,13 @@
 //! What one peer is sent of this node's flows and verdicts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::context::{Context, ServiceSaid};
 use super::pack;
 use crate::plan::ServiceKey;
 use crate::sweep::FlowWord;
-use crate::sync::scan::Scan;
+use crate::sync::scan::{Scan, ToldOf};
 use crate::sync::stream::{Missing, Outbox, Rate};
 
 /// Most messages that are sent again at once because a peer stands still.
@@ -29,12 +29,17 @@ pub(super) struct Sending {
     was_behind: bool,
     /// Sequence of the start of the bulk that was begun last: nothing before it is sent again.
     bulk_from: u64,
+    told_of: ToldOf,
+    /// What was sent in a turn: the sequence after it, and when.
+    sent_at: VecDeque<(u64, Duration)>,
+    /// Since when changes wait for the rate to allow them.
+    held_back: Option<Duration>,
     /// Messages sent again.
     pub(super) resent: u64,
 }
 
 impl Sending {
-    pub(super) fn new(now: Duration, max_rate: u64) -> Self {
+    pub(super) fn new(now: Duration, max_rate: u64, told_of: ToldOf) -> Self {
         Self {
             outbox: Outbox::default(),
             rate: Rate::new(max_rate, now),
@@ -46,6 +51,9 @@ impl Sending {
             expected: 0,
             was_behind: false,
             bulk_from: 0,
+            told_of,
+            sent_at: VecDeque::new(),
+            held_back: None,
             resent: 0,
         }
     }
@@ -60,18 +68,25 @@ impl Sending {
         self.outbox.next().saturating_sub(self.expected.max(1))
     }
 
+    /// How long ago the oldest change came up that the peer has not confirmed; zero if it has all.
+    pub(super) fn behind(&self, now: Duration) -> Duration {
+        let oldest = self.sent_at.front().map(|(_, at)| *at).into_iter().chain(self.held_back).min();
+        oldest.map_or(Duration::ZERO, |at| now.saturating_sub(at))
+    }
+
     /// What is new since the last turn.
     pub(super) fn turn<W: FlowWord>(&mut self, now: Duration, context: &Context<'_, W>) -> Vec<Vec<u8>> {
         let services = context.active_services();
         let mut out = Vec::new();
         if services.is_empty() {
             // The shadow is not worth its memory.
-            (self.scan, self.bulk_ended) = (None, false);
+            (self.scan, self.bulk_ended, self.held_back) = (None, false, None);
             self.services.clear();
+            self.sent_at.clear();
             return out;
         }
         let words = context.table.words;
-        let scan = self.scan.get_or_insert_with(|| Scan::new(words.len()));
+        let scan = self.scan.get_or_insert_with(|| Scan::new(words.len(), self.told_of));
         let wanted = context.directory.slots_of(&services);
         let lost = self.wanted.iter().enumerate().any(|(slot, was)| *was && wanted.get(slot) != Some(&true));
         if wanted != self.wanted || self.services.is_empty() {
@@ -81,6 +96,7 @@ impl Sending {
         if services != self.services || lost {
             scan.restart();
             self.outbox.forget();
+            self.sent_at.clear();
             self.bulk_from = self.outbox.next();
             self.told.clear();
             self.bulk_ended = false;
@@ -97,13 +113,17 @@ impl Sending {
         // Half of the bytes at worst are headers of datagrams and groups.
         let most = usize::try_from(self.rate.available(now)).unwrap_or(usize::MAX) / (2 * pack::CHANGE_BYTES);
         let mut changes = Vec::new();
-        scan.scan(words, most, &mut changes);
+        self.held_back =
+            if scan.scan(words, most, &mut changes) { None } else { self.held_back.or(Some(now)) };
         out.extend(pack::batches(changes, context.directory).into_iter().map(|what| self.outbox.push(what)));
         if scan.is_whole() && !self.bulk_ended {
             self.bulk_ended = true;
             out.push(self.outbox.push(crate::sync::wire::Sequenced::BulkEnd));
         }
         out.iter().for_each(|message| self.rate.spend(message.len()));
+        if !out.is_empty() {
+            self.sent_at.push_back((self.outbox.next(), now));
+        }
         out
     }
 
@@ -111,6 +131,9 @@ impl Sending {
     /// lost last of all leaves no gap that it could see. If it has all and yet is not `complete`, it needs a bulk.
     pub(super) fn acknowledge(&mut self, expected: u64, complete: bool) -> Vec<Vec<u8>> {
         self.outbox.acknowledge(expected);
+        while self.sent_at.front().is_some_and(|(next, _)| *next <= expected) {
+            self.sent_at.pop_front();
+        }
         let is_behind = expected < self.outbox.next();
         let stands = self.was_behind && is_behind && self.expected == expected;
         (self.expected, self.was_behind) = (expected, is_behind);

@@ -44,6 +44,7 @@ fn engine(number: u8, session: u64) -> Sync {
         session,
         peers: vec![address(3 - number)],
         max_rate: 1_000_000,
+        told_of: ToldOf::All,
     };
     Sync::new(settings, ms(0))
 }
@@ -134,11 +135,52 @@ fn a_standby_has_flows_and_verdicts_after_a_few_intervals_and_its_gate_opens() {
 }
 
 #[test]
+fn who_was_active_itself_is_not_ready_before_a_bulk_of_the_next_one() {
+    let (mut one, mut two) = pair();
+    talk(&mut one, &mut two, 0..500);
+    // One was away; when it is back it does not know yet that the other is active now.
+    one.groups[0].active = false;
+    two.groups[0].active = true;
+    one.tick(ms(510));
+    assert_eq!(one.sync.readiness("g"), Readiness::NobodyActive);
+    talk(&mut one, &mut two, 520..1_100);
+    assert_eq!(one.sync.readiness("g"), Readiness::Ready);
+    assert!(one.sync.is_claimed("g") && !two.sync.is_claimed("g"));
+}
+
+#[test]
+fn whoever_is_active_where_no_peer_is_has_nothing_to_give() {
+    let (mut one, mut two) = pair();
+    one.groups[0].active = false;
+    talk(&mut one, &mut two, 0..900);
+    assert_eq!(two.sync.readiness("g"), Readiness::NobodyActive);
+    talk(&mut one, &mut two, 900..1_100);
+    assert!(two.sync.readiness("g") == Readiness::Foreign && two.sync.gate("g"));
+}
+
+#[test]
+fn a_sender_knows_how_far_a_peer_is_behind() {
+    let (mut one, mut two) = pair();
+    talk(&mut one, &mut two, 0..500);
+    assert_eq!(one.status().behind, ms(0));
+    one.words[9].store(0, Ordering::Relaxed);
+    for time in (500..900).step_by(100) {
+        // Nothing gets through.
+        one.tick(ms(time));
+    }
+    assert_eq!(one.status().behind, ms(300));
+    talk(&mut one, &mut two, 900..1_300);
+    assert_eq!(one.status().behind, ms(0));
+}
+
+#[test]
 fn a_difference_of_configuration_keeps_the_gate_shut() {
     let (mut one, mut two) = pair();
     two.verdicts[0].digest = 8;
     talk(&mut one, &mut two, 0..500);
     assert!(two.status().have_theirs && !two.sync.gate("g"));
+    assert_eq!(two.sync.readiness("g"), Readiness::Differs(address(1), vec![SERVICE]));
+    assert_eq!((two.status().differing, one.status().differing), (vec![SERVICE], Vec::new()));
     two.verdicts[0].digest = 7;
     talk(&mut one, &mut two, 500..700);
     assert!(two.sync.gate("g"));
@@ -152,7 +194,8 @@ fn a_silent_peer_is_down_and_its_flows_stay() {
     assert_eq!(two.heard.last(), Some(&Effect::PeerDown(address(1))));
     assert!(two.sync.next_deadline() <= ms(1_600));
     two.tick(ms(3_100));
-    assert!(two.sync.gate("g") && !two.flows().is_empty());
+    assert_eq!(two.sync.readiness("g"), Readiness::NobodyActive, "it takes over, but from nobody");
+    assert!(!two.flows().is_empty() && !two.sync.has_peer("g"));
     talk(&mut one, &mut two, 3_200..3_800);
     assert!(two.heard.contains(&Effect::PeerUp(address(1))) && two.status().have_theirs);
 }
@@ -207,10 +250,10 @@ fn a_peer_with_too_few_buckets_is_named_and_nothing_is_taken_of_it() {
 #[test]
 fn requests_reach_a_peer_that_is_up() {
     let (mut one, mut two) = pair();
-    one.with(|sync, _| sync.hand_over("g"));
+    one.with(|sync, _| drop(sync.hand_over("g")));
     assert!(one.sent.is_empty(), "nobody is up");
     talk(&mut one, &mut two, 0..300);
-    let asked = one.with(|sync, _| sync.hand_over("g"));
+    let asked = one.with(|sync, _| drop(sync.hand_over("g")));
     two.hear(ms(300), 1, &asked);
     let (peer, group) = (address(1), "g".to_owned());
     assert_eq!(two.heard.pop(), Some(Effect::HandOverAsked { peer, group: group.clone() }));

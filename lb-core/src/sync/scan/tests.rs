@@ -23,7 +23,7 @@ fn clear(table: &[AtomicU64], at: usize) {
 
 /// Slots 1 to 3 are wanted.
 fn scan_of(table: &[AtomicU64]) -> Scan {
-    let mut scan = Scan::new(table.len());
+    let mut scan = Scan::new(table.len(), ToldOf::All);
     scan.want(vec![false, true, true, true]);
     scan
 }
@@ -151,12 +151,34 @@ fn whoever_follows_the_changes_has_what_the_table_has() {
         }
         let mut right = BTreeMap::new();
         for (bucket, words) in table.chunks(WAYS).enumerate() {
-            let words: [u64; WAYS] =
-                core::array::from_fn(|way| to_tell(words[way].load(Ordering::Relaxed), &scan.wanted));
+            let words: [u64; WAYS] = core::array::from_fn(|way| {
+                to_tell(words[way].load(Ordering::Relaxed), &scan.wanted, ToldOf::All)
+            });
             right.extend(flows(&words).map(|entry| {
                 ((u32::try_from(bucket).unwrap(), entry.fingerprint()), (entry.slot(), entry.state()))
             }));
         }
         assert_eq!(peer, right, "seed {seed}");
     }
+}
+
+#[test]
+fn only_exceptions_are_told_where_that_is_asked_for() {
+    let entry = |state| FlowEntry::new(9, 1, 0, state).0;
+    let words = [const { AtomicU64::new(0) }; WAYS];
+    let mut scan = Scan::new(words.len(), ToldOf::Exceptions);
+    scan.want(vec![false, true]);
+    let mut told = |state| {
+        words[0].store(entry(state), Ordering::Relaxed);
+        let mut changes = Vec::new();
+        assert!(scan.scan(&words, usize::MAX, &mut changes));
+        changes.iter().map(|change| change.state).collect::<Vec<_>>()
+    };
+    let confirmed = FlowEntry::CONFIRMED;
+    assert_eq!(told(confirmed), []);
+    assert_eq!(told(FlowEntry::EXCEPTION), []);
+    assert_eq!(told(confirmed | FlowEntry::EXCEPTION), [confirmed]);
+    assert_eq!(told(confirmed | FlowEntry::EXCEPTION), []);
+    // The tables lead to it again.
+    assert_eq!(told(confirmed), [DELETE]);
 }
