@@ -59,6 +59,8 @@ pub enum Cause {
     },
     /// Next hops were found or lost; see [`Cause::network`].
     Network(String),
+    /// Another node said something, or this one's role changed: in words.
+    Cluster(String),
     /// What was changed was changed back, since it could not be completed.
     Undone(Box<Self>),
 }
@@ -94,6 +96,7 @@ impl fmt::Display for Cause {
                 write!(f, "health of {backend}: {from} -> {to} ({reason})")
             }
             Self::Network(what) => write!(f, "network: {what}"),
+            Self::Cluster(what) => write!(f, "cluster: {what}"),
             Self::Undone(cause) => write!(f, "undone: {cause}"),
         }
     }

@@ -5,9 +5,11 @@
 //!
 //! What is secret comes from one key file ([`ClusterKey`]); one datagram is one authenticated message ([`wire`]). The
 //! sender finds out what changed by comparing its table with what it told ([`Scan`]); [`stream`] brings it over, and
-//! [`apply`] puts it into the receiver's table. [`engine`] ties them together.
+//! [`apply`] puts it into the receiver's table. [`engine`] ties them together. What is believed of backends travels, too:
+//! [`belief`].
 
 pub mod apply;
+pub mod belief;
 pub mod engine;
 mod key;
 mod scan;
