@@ -51,6 +51,19 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Service and backend that it is about.
+    #[must_use]
+    pub fn subject(&self) -> (&str, IpAddr) {
+        match self {
+            Self::SetState { service, address, .. }
+            | Self::SetWeight { service, address, .. }
+            | Self::AddBackend { service, address, .. }
+            | Self::RemoveBackend { service, address } => (service, *address),
+        }
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -15,6 +15,7 @@ mod metrics;
 mod seed;
 mod shares;
 mod startup;
+mod sync;
 mod totals;
 mod trace;
 mod warnings;
@@ -39,6 +40,9 @@ const MAX_WAITING_COMMANDS: usize = 64;
 
 /// How often the flow table is swept.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// For how long a planned restart may keep VIPs of groups at most.
+const MAX_HOLD: Duration = Duration::from_secs(60);
 
 /// How often what failed is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
@@ -106,8 +110,8 @@ impl Signals {
 
 /// Why the loop ended.
 enum End {
-    /// The program keeps forwarding.
-    Stop,
+    /// The program keeps forwarding. `hold`: the daemon will be back within this time.
+    Stop { hold: Option<Duration> },
     /// The program goes too.
     Detach,
     /// The program is gone already.
@@ -134,23 +138,31 @@ async fn supervise(
         tokio::select! {
             command = commands.recv() => match command {
                 Some(command) => if let Some(end) = handle(&mut controller, command).await { break end },
-                None => break End::Stop,
+                None => break End::Stop { hold: None },
             },
             event = controller.prober.next() => controller.health_changed(&event),
             Some(event) = controller.ha.next() => controller.ha_event(&event),
+            () = controller.sync.ready() => controller.sync_turn(),
             Some(()) = network_changes.recv() => controller.network_changed().await,
             _ = sweep.tick() => controller.sweep(),
             _ = retry.tick() => controller.retry().await,
             Some(()) = signals.reload.recv() => controller.reload_by_signal().await,
-            Some(()) = signals.terminate.recv() => break End::Stop,
-            Some(()) = signals.interrupt.recv() => break End::Stop,
+            Some(()) = signals.terminate.recv() => break End::Stop { hold: None },
+            Some(()) = signals.interrupt.recv() => break End::Stop { hold: None },
             () = sleep_until(trial.unwrap_or_else(far_away)), if trial.is_some() => {
                 tracing::warn!("the trial was not confirmed in time: detaching");
                 break End::Detach;
             }
         }
     };
-    controller.ha.stop();
+    let hold = match end {
+        End::Stop { hold } => hold,
+        End::Detach | End::Detached => None,
+    };
+    if let Some(time) = hold {
+        controller.announce_hold(time);
+    }
+    controller.ha.stop(hold);
     let _ = stop_api.send(());
     // Answers on their way are given time by the server itself.
     match api.await {
@@ -160,11 +172,11 @@ async fn supervise(
     }
     // Pins that are somebody else's are in the log.
     match end {
-        End::Stop if controller.trial_deadline().is_some() => {
+        End::Stop { .. } if controller.trial_deadline().is_some() => {
             tracing::warn!("stopped before the trial was confirmed: detaching");
             controller.detach().await.map(drop)
         }
-        End::Stop => {
+        End::Stop { .. } => {
             tracing::info!("stopped; the program keeps forwarding");
             Ok(())
         }
@@ -211,11 +223,12 @@ async fn handle(controller: &mut Controller, command: Command) -> Option<End> {
             answer(to, left.map(|strays| detached("stopped", &strays)));
             return Some(End::Detached);
         }
-        Command::Stop { answer: to, .. } => {
+        Command::Stop { request, answer: to } => {
+            let hold = request.hold_ms.map(|time| Duration::from_millis(time.into()).min(MAX_HOLD));
             let message =
                 "stopping; the program keeps forwarding, and the next `fairlead run` takes over".to_owned();
             answer(to, Ok(Done { message }));
-            return Some(End::Stop);
+            return Some(End::Stop { hold });
         }
     }
     None

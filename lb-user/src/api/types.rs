@@ -14,7 +14,8 @@ pub use flow::{
     FlowQuery, FlowState, LookupQuery, MAX_FLOW_LIMIT,
 };
 pub use ha::{
-    HaActive, HaCommand, HaDeed, HaGroupStatus, HaRouterStatus, HaStatus, HaThreadStatus, HaTransition,
+    HaActive, HaCommand, HaDeed, HaGroupStatus, HaPeerStatus, HaRouterStatus, HaStatus, HaSyncStatus,
+    HaThreadStatus, HaTransition,
 };
 pub use service::{
     Backend, BackendList, BackendQuery, Health, Service, ServiceList, ServiceTable, SlotState,
@@ -59,6 +60,10 @@ pub struct StopRequest {
     /// Whether programs and pins are removed, so that forwarding ends.
     #[serde(default)]
     pub detach: bool,
+    /// The daemon will be back within so many milliseconds: VIPs are answered for until then, and peers that are told of it
+    /// by flow sync leave them here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_ms: Option<u32>,
 }
 
 /// Reply to a change of the configuration.

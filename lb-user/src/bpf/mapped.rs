@@ -89,6 +89,15 @@ impl<T: Row> Mapped<T> {
         unsafe { AtomicU64::from_ptr(place) }
     }
 
+    /// All words, from the start of the array.
+    #[must_use]
+    pub fn all_words(&self) -> &[AtomicU64] {
+        let first = self.memory.as_mut_ptr().cast::<AtomicU64>();
+        // SAFETY: the mapping is aligned to a page, has that many words, is valid as long as self, and is only ever accessed
+        // atomically; an atomic word has the layout of a u64.
+        unsafe { std::slice::from_raw_parts(first, self.words()) }
+    }
+
     /// One aligned half word, counted from the start of the array.
     ///
     /// # Panics

@@ -129,8 +129,9 @@ impl Tables {
     }
 
     /// The words of the flow table.
-    pub fn flow_words(&self) -> impl Iterator<Item = &AtomicU64> {
-        (0..self.flows.words()).map(|index| self.flows.word(index))
+    #[must_use]
+    pub fn flow_words(&self) -> &[AtomicU64] {
+        self.flows.all_words()
     }
 
     /// The 5-tuples of flows, if they are kept.

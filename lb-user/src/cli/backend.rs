@@ -181,7 +181,7 @@ pub(super) fn render(backends: &[Backend], with_service: bool) -> String {
         [
             backend.address.to_string(),
             backend.weight.to_string(),
-            backend.state.to_string(),
+            if backend.overridden { format!("{} (peer)", backend.state) } else { backend.state.to_string() },
             backend.health.verdict.to_string(),
             backend.slot_state.word().to_owned(),
             percent(backend.share_percent),

@@ -1,6 +1,7 @@
 //! `fairlead confirm` and `fairlead stop`.
 
 use std::io;
+use std::time::Duration;
 
 use clap::Args;
 use hyper::Method;
@@ -23,9 +24,13 @@ Examples:
 const STOP_EXAMPLES: &str = "\
 Examples:
   fairlead stop            # the program keeps forwarding; the next `run` takes over
+  fairlead stop --hold 5s  # the same, and peers leave this node the VIPs of groups for so long: a restart
   fairlead stop --detach   # the program and its pins are removed: forwarding ends
 
 --detach needs no daemon: what a killed one left attached is removed as well.";
+
+const MIN_HOLD: Duration = Duration::from_millis(100);
+const MAX_HOLD: Duration = Duration::from_secs(60);
 
 /// Arguments of `stop`.
 #[derive(Debug, Args)]
@@ -34,9 +39,19 @@ pub struct StopArgs {
     /// Remove the program and its pins too: forwarding ends
     #[arg(long)]
     detach: bool,
+    /// Keep the VIPs of groups for so long, up to 1m: for a restart that needs no failover. Peers are told by flow sync
+    #[arg(long, value_name = "TIME", conflicts_with = "detach", value_parser = hold)]
+    hold: Option<Duration>,
     /// Where the BPF objects are pinned: only needed with --detach when no daemon runs.
     #[command(flatten)]
     pins: PinDir,
+}
+
+fn hold(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if (MIN_HOLD..=MAX_HOLD).contains(&time) => Ok(time),
+        _ => Err("write a time from 100ms to 1m, such as 5s".to_owned()),
+    }
 }
 
 pub(super) fn confirm(session: &mut Session<'_>) -> anyhow::Result<()> {
@@ -44,7 +59,10 @@ pub(super) fn confirm(session: &mut Session<'_>) -> anyhow::Result<()> {
 }
 
 pub(super) fn stop(args: StopArgs, global: &Global, session: &mut Session<'_>) -> anyhow::Result<()> {
-    let request = StopRequest { detach: args.detach };
+    let request = StopRequest {
+        detach: args.detach,
+        hold_ms: args.hold.and_then(|time| u32::try_from(time.as_millis()).ok()),
+    };
     let stopped = session.send(Method::POST, "/v1/stop", Some(&request), |done: &Done| done.message.clone());
     let unreachable = |error: &anyhow::Error| matches!(error.downcast_ref(), Some(ClientError::Unreachable { source, .. }) if is_absence(source));
     match stopped {

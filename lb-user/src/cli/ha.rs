@@ -5,7 +5,7 @@ use hyper::Method;
 
 use super::output::{Align, or_dash, table};
 use super::session::Session;
-use crate::api::types::{Done, HaCommand as Request, HaDeed, HaGroupStatus, HaStatus};
+use crate::api::types::{Done, HaCommand as Request, HaDeed, HaGroupStatus, HaStatus, HaSyncStatus};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -134,6 +134,10 @@ fn render(status: &HaStatus) -> String {
     for group in &status.groups {
         notes(group, &mut text);
     }
+    if let Some(sync) = &status.sync {
+        text.push('\n');
+        text.push_str(&peers(sync));
+    }
     if let Some(thread) = &status.thread {
         text.push_str(&format!(
             "\nTimekeeping: {}, memory {}, at most {} us late, {} wake-ups more than 5 ms late\n",
@@ -144,6 +148,49 @@ fn render(status: &HaStatus) -> String {
         ));
         for note in &thread.notes {
             text.push_str(&format!("  {note}\n"));
+        }
+    }
+    text
+}
+
+/// The other nodes, as flow sync knows them.
+fn peers(sync: &HaSyncStatus) -> String {
+    let headers = [
+        ("PEER", Align::Left),
+        ("ADDRESS", Align::Left),
+        ("STATE", Align::Left),
+        ("ACTIVE FOR", Align::Left),
+        ("HAS OURS", Align::Left),
+        ("HAVE THEIRS", Align::Left),
+        ("LAG", Align::Right),
+        ("DIFFERS IN", Align::Left),
+    ];
+    let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    let rows = sync.peers.iter().map(|peer| {
+        [
+            or_dash(peer.node.clone()),
+            peer.address.to_string(),
+            if peer.up { "up" } else { "down" }.to_owned(),
+            or_dash(Some(peer.active.join(" ")).filter(|names| !names.is_empty())),
+            yes(peer.has_ours),
+            yes(peer.have_theirs),
+            format!("{} ms", peer.lag_ms),
+            or_dash(Some(peer.differing.join(" ")).filter(|names| !names.is_empty())),
+        ]
+    });
+    let mut text = table(headers, rows);
+    if let Some(fault) = &sync.fault {
+        text.push_str(&format!("flow sync does not work: {fault}\n"));
+    }
+    for peer in &sync.peers {
+        let name = peer.node.clone().unwrap_or_else(|| peer.address.to_string());
+        if !peer.rejected.is_empty() {
+            let reasons: Vec<String> =
+                peer.rejected.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+            text.push_str(&format!("{name}: datagrams not taken: {}\n", reasons.join(", ")));
+        }
+        if peer.unplaced > 0 {
+            text.push_str(&format!("{name}: {} flows found no place or backend here\n", peer.unplaced));
         }
     }
     text
@@ -168,11 +215,20 @@ fn notes(group: &HaGroupStatus, text: &mut String) {
     if let Some(fault) = &group.fault {
         line(format!("can't be active here: {fault}"));
     }
+    if let Some(why) = &group.not_ready {
+        line(format!("does not take over from a live node: {why}"));
+    }
+    if group.lone {
+        line("no other node is there: the VIPs outlive the daemon for as long as ha.lone_lease".to_owned());
+    }
     if group.paused {
         line("paused: takes no role over; `fairlead ha resume` ends that".to_owned());
     }
     if group.handed_over {
-        line("handed over: lowest priority until `fairlead ha resume`".to_owned());
+        line(
+            "handed over: takes it back only from a node that falls silent, until `fairlead ha resume`"
+                .to_owned(),
+        );
     }
     group.problems.iter().for_each(|problem| line(problem.clone()));
     if !text.ends_with('\n') {

@@ -114,12 +114,15 @@ impl Controller {
 
     pub(super) fn services(&self) -> ServiceList {
         ServiceList {
-            services: self.loaded.config.services.iter().map(|service| self.describe(service)).collect(),
+            services: self.steered().services.iter().map(|service| self.describe(service)).collect(),
         }
     }
 
     pub(super) fn service(&self, name: &str) -> Result<Service, ApiError> {
-        Ok(self.describe(self.configured(name)?))
+        self.configured(name)?;
+        let config = self.steered();
+        let service = config.service(name);
+        service.map(|service| self.describe(service)).ok_or_else(|| ApiError::internal("no such service", ""))
     }
 
     pub(super) fn backends(&self, service: Option<&str>) -> Result<BackendList, ApiError> {
@@ -191,6 +194,11 @@ impl Controller {
             address: backend.address,
             weight: backend.weight,
             state: backend.state,
+            overridden: self
+                .loaded
+                .config
+                .service(&service.name)
+                .is_some_and(|own| !own.backends.contains(backend)),
             health: self.health(service, backend.address),
             slot_state: match state {
                 Some(lb_common::SlotState::Serving) => SlotState::Serving,
@@ -206,6 +214,20 @@ impl Controller {
     }
 
     fn health(&self, service: &config::Service, address: IpAddr) -> Health {
+        let own = self.own_health(service, address);
+        let key = ServiceKey::from(service);
+        let said = self.sync.beliefs.of(&key, address).filter(|_| service.check.is_some());
+        match said.filter(|said| self.sync.follows(&key) && said.verdict != Verdict::Unchecked) {
+            Some(said) => Health {
+                verdict: said.verdict,
+                reason: Some(format!("the active node says so; the checks of this one: {}", own.verdict)),
+                ..own
+            },
+            None => own,
+        }
+    }
+
+    fn own_health(&self, service: &config::Service, address: IpAddr) -> Health {
         match self.prober.describe(&service.name, address) {
             Some(known) => Health {
                 verdict: known.verdict,

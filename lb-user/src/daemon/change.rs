@@ -1,9 +1,10 @@
 //! Changes of the configuration: by command, by reload, by signal. A change that fails leaves everything as it was.
 
-use lb_core::config::{self, Interface, Limits, Problem};
+use lb_core::config::{self, Config, Interface, Limits, Problem};
 use lb_core::edit::{self, Change};
 use lb_core::health::Verdict;
 use lb_core::history::Cause;
+use lb_core::plan::ServiceKey;
 use tokio::time::Instant;
 
 use super::controller::Controller;
@@ -105,6 +106,17 @@ impl Controller {
                 remedy: "it is tried again on its own; `fairlead status` shows when it succeeded".to_owned(),
             });
         }
+        for service in &self.loaded.config.services {
+            let is_followed = self.sync.follows(&ServiceKey::from(service));
+            for backend in self.sync.beliefs.overridden(service).iter().filter(|_| is_followed) {
+                warnings.push(Problem {
+                    line: None,
+                    key: format!("service {}", service.name),
+                    reason: format!("another node is active, and its weight and state of {backend} count"),
+                    remedy: "change them there as well".to_owned(),
+                });
+            }
+        }
         ChangeReply { generation: self.loaded.generation, message, warnings }
     }
 
@@ -135,6 +147,7 @@ impl Controller {
             .and_then(|()| self.attach_all(&wanted))
             .map_err(|error| not_attached(&error))?;
         let before = std::mem::replace(&mut self.loaded, next);
+        self.overrule_peers(&before.config, cause);
         // Backends behind an interface that is new need its row; those that are no longer named keep theirs to the end.
         self.publish_interfaces();
         self.prober.configure(Instant::now().into_std(), &self.loaded.config);
@@ -151,7 +164,23 @@ impl Controller {
             tracing::warn!(error = %format!("{error:#}"), "cannot read the interfaces");
         }
         self.update_ha_or_warn();
+        self.update_sync();
         Ok(())
+    }
+
+    /// What an operator says here of a service that this node is active for is newer than what any peer said.
+    fn overrule_peers(&mut self, before: &Config, cause: &Cause) {
+        let mut beliefs = std::mem::take(&mut self.sync.beliefs);
+        beliefs.overrule_changed(before, &self.loaded.config, |service| self.is_own(service));
+        if let Cause::Command(change) = cause
+            && let (service, backend) = change.subject()
+            && let Some(key) = self.loaded.config.service(service).map(ServiceKey::from)
+            && self.is_own(&key)
+        {
+            // Also if the file says so already, and only the peer had said something else.
+            beliefs.overrule(&key, backend);
+        }
+        self.sync.beliefs = beliefs;
     }
 
     /// A backend that serves and whose service gets a check, or another name, serves until the check says otherwise:
@@ -178,6 +207,7 @@ impl Controller {
         self.forget_interfaces();
         self.join_groups();
         self.update_ha_or_warn();
+        self.update_sync();
     }
 }
 

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use super::file::Loaded;
 use super::ha::HighAvailability;
 use super::shares::Shares;
+use super::sync::FlowSync;
 use super::totals::KeptTotals;
 use crate::api::types::Done;
 use crate::api::{ApiError, Command, Timestamp};
@@ -100,6 +101,7 @@ pub(super) struct Controller {
     /// Rows of LEASES by group.
     pub(super) lease_rows: LeaseRows,
     pub(super) ha: HighAvailability,
+    pub(super) sync: FlowSync,
     /// Whether the maps hash flows otherwise than the cluster's key says.
     pub(super) foreign_seed: bool,
 }
@@ -147,7 +149,7 @@ impl Controller {
     /// If a pin can't be removed.
     pub(super) async fn detach(&mut self) -> Result<Vec<PathBuf>> {
         // A peer takes over while packets are still steered here.
-        self.ha.stop();
+        self.ha.stop(None);
         // The kernel need not keep neighbours fresh for anybody any more.
         self.network.keep_fresh(&BTreeMap::new()).await;
         self.leave_groups();
@@ -227,6 +229,7 @@ impl Controller {
         if result.is_ok() {
             self.tables.set_idle(idle);
         }
+        self.sync.is_stale = true;
         self.map_failures += u64::from(result.is_err());
         self.shares.update(&self.actual);
         self.history.record(SystemTime::now(), cause, &self.actual);
@@ -235,7 +238,7 @@ impl Controller {
     }
 
     fn try_reconcile(&mut self) -> Result<()> {
-        let mut desired = plan(&self.loaded.config, &self.prober.verdicts(), &self.next_hops());
+        let mut desired = plan(&self.steered(), &self.verdicts(), &self.next_hops());
         self.lease_rows = lease_rows(&self.loaded.config, &self.actual);
         desired.lease(&self.loaded.config, &self.lease_rows);
         let ops = diff(&self.actual, &desired)?;
@@ -276,7 +279,12 @@ impl Controller {
         let marking = self.marking_passes > 0;
         self.marking_passes = self.marking_passes.saturating_sub(1);
         let slots = self.tables.layout().slots as usize;
-        let facts = sweep::slot_facts(&self.actual, &self.loaded.config, slots, marking);
+        let mut facts = sweep::slot_facts(&self.actual, &self.loaded.config, slots, marking);
+        for (slot, facts) in (0..).zip(&mut facts) {
+            if let Some(facts) = facts {
+                facts.owned_elsewhere = self.sync.owns_elsewhere(slot);
+            }
+        }
         let census = sweep::pass(self.tables.flow_words(), present_tick(), &facts);
         drop(facts);
         self.census = census;

@@ -2,6 +2,7 @@
 //! leases themselves are kept by a thread of their own ([`thread`]).
 
 mod link;
+pub(super) mod roles;
 pub(super) mod thread;
 pub(super) mod unit;
 
@@ -14,6 +15,7 @@ use anyhow::Result;
 use lb_common::service::LEASE_FOR_EVER;
 use lb_core::config::{HaMode, VrrpChecksum};
 use lb_core::health::Verdict;
+use lb_core::sync::Readiness;
 use lb_core::vrrp::{ChecksumForm, Family, Role};
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,8 +27,9 @@ use crate::api::{ApiError, Timestamp};
 use crate::bpf::mapped::Mapped;
 use crate::bpf::program;
 use crate::ha::source_of;
+use roles::{Roles, Stand};
 use thread::{Thread, View};
-use unit::{Deed, GroupSpec, InterfaceSpec, Tracked, UnitSpec, UnitView};
+use unit::{Deed, GroupSpec, InterfaceSpec, PeerNews, Tracked, UnitSpec, UnitView};
 
 /// LEASES, mapped.
 pub(super) type Leases = Arc<Mapped<u64>>;
@@ -43,6 +46,8 @@ const NO_BACKEND_PENALTY: u8 = 100;
 pub(super) enum Event {
     /// A role has changed.
     Role { unit: String, from: Role, to: Role, reason: String },
+    /// A peer is to be asked to take over.
+    AskPeer { unit: String },
     /// Somebody should know.
     Warning { unit: String, text: String },
 }
@@ -65,6 +70,10 @@ pub(super) struct HighAvailability {
     events: Events,
     inbox: mpsc::Receiver<Event>,
     tracked: BTreeMap<String, Tracked>,
+    /// Who is active here; there is one as soon as there is a thread.
+    roles: Option<Roles>,
+    /// What the thread knows of peers, by unit.
+    news: BTreeMap<String, PeerNews>,
     /// Changes of roles since the start.
     pub(super) transitions: u64,
 }
@@ -72,7 +81,15 @@ pub(super) struct HighAvailability {
 impl Default for HighAvailability {
     fn default() -> Self {
         let (sender, inbox) = mpsc::channel(MAX_EVENTS);
-        Self { thread: None, events: Events(sender), inbox, tracked: BTreeMap::new(), transitions: 0 }
+        Self {
+            thread: None,
+            events: Events(sender),
+            inbox,
+            tracked: BTreeMap::new(),
+            roles: None,
+            news: BTreeMap::new(),
+            transitions: 0,
+        }
     }
 }
 
@@ -82,10 +99,36 @@ impl HighAvailability {
         self.inbox.recv().await
     }
 
-    /// Ends the thread with a goodbye.
-    pub(super) fn stop(&mut self) {
+    /// What this node is for the group with this row of LEASES.
+    pub(super) fn stand(&self, row: u32) -> Stand {
+        self.roles.as_ref().map(|roles| roles.of(row)).unwrap_or_default()
+    }
+
+    /// Tells the thread of peers, if it does not know it yet.
+    pub(super) fn tell(&mut self, unit: &str, news: PeerNews) {
+        let Some(thread) = &self.thread else { return };
+        if self.news.get(unit) != Some(&news) {
+            thread.news(unit, news);
+            self.news.insert(unit.to_owned(), news);
+        }
+    }
+
+    /// A peer asks for this node to take a unit over now. `false`: it can't.
+    pub(super) fn take_over(&self, unit: &str) -> bool {
+        self.thread.as_ref().map(|thread| thread.take_over(unit)).is_some()
+    }
+
+    /// A peer that is active for a unit restarts and will be back by then.
+    pub(super) fn hold(&self, unit: &str, until: Duration) {
+        if let Some(thread) = &self.thread {
+            thread.hold(unit, until);
+        }
+    }
+
+    /// Ends the thread: with a goodbye, or with leases of this length where peers know of the restart.
+    pub(super) fn stop(&mut self, hold: Option<Duration>) {
         if let Some(thread) = self.thread.take() {
-            thread.stop();
+            thread.stop(hold);
         }
     }
 }
@@ -101,10 +144,15 @@ impl Controller {
         }
         let (units, tracked) = (self.units(), self.tracked());
         if self.ha.thread.is_none() {
-            self.ha.thread = Some(Thread::start(self.tables.leases(), self.ha.events.clone())?);
+            let (leases, events) = (self.tables.leases(), self.ha.events.clone());
+            let roles = Roles::new(leases.len());
+            self.ha.thread = Some(Thread::start(leases, roles.clone(), events)?);
+            self.ha.roles = Some(roles);
         }
         let Some(thread) = &self.ha.thread else { return Ok(()) };
         thread.apply(units);
+        // A unit that is new to the thread knows of none.
+        self.ha.news.clear();
         for (unit, tracked) in &tracked {
             if let Some(fault) = tracked.fault.as_ref().filter(|_| self.ha.tracked.get(unit) != Some(tracked))
             {
@@ -149,6 +197,8 @@ impl Controller {
                         VrrpChecksum::PseudoHeader => ChecksumForm::PseudoHeader,
                         VrrpChecksum::Message => ChecksumForm::Message,
                     },
+                    has_peers: self.loaded.config.sync.is_some(),
+                    lone_lease: ha.lone_lease,
                     groups: vec![spec],
                 }),
             }
@@ -209,7 +259,9 @@ impl Controller {
             Event::Role { unit, from, to, reason, .. } => {
                 self.ha.transitions += 1;
                 tracing::warn!(group = %unit, %from, %to, %reason, "role changed");
+                self.sync_turn();
             }
+            Event::AskPeer { unit } => self.ask_peer(unit),
             Event::Warning { unit, text } => tracing::warn!(group = %unit, "{text}"),
         }
     }
@@ -232,8 +284,24 @@ impl Controller {
             node: cluster.map(|cluster| cluster.node.clone()),
             transitions: self.ha.transitions,
             thread: view.as_ref().map(thread_status),
-            groups: groups.flat_map(|(view, unit)| groups_of(view, unit)).collect(),
+            groups: groups
+                .flat_map(|(view, unit)| groups_of(view, unit))
+                .map(|group| self.with_readiness(group))
+                .collect(),
+            sync: self.sync_status(),
         })
+    }
+
+    fn with_readiness(&self, group: HaGroupStatus) -> HaGroupStatus {
+        let readiness = self.sync.readiness(&group.name).filter(|_| group.role == Role::Backup.to_string());
+        HaGroupStatus {
+            ready: readiness.as_ref().map(|found| *found == Readiness::Ready),
+            not_ready: readiness
+                .as_ref()
+                .filter(|found| **found != Readiness::Ready)
+                .map(|found| self.why(found)),
+            ..group
+        }
     }
 
     /// Carries out a command about groups.
@@ -326,6 +394,9 @@ fn groups_of(view: &View, unit: &UnitView) -> Vec<HaGroupStatus> {
             priority: unit.machine.as_ref().map(|machine| machine.priority.get()),
             paused: unit.machine.as_ref().is_some_and(|machine| machine.paused),
             handed_over: unit.handed_over,
+            ready: None,
+            not_ready: None,
+            lone: unit.machine.as_ref().is_some_and(|machine| machine.lone),
             fault: unit.machine.as_ref().and_then(|machine| machine.fault.clone()),
             problems: unit.problems.clone(),
             routers: routers

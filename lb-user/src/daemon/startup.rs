@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep};
 use super::controller::Controller;
 use super::ha::HighAvailability;
 use super::shares::Shares;
+use super::sync::FlowSync;
 use super::totals::KeptTotals;
 use super::{bpf_log, cluster, file, groups, seed};
 use crate::api::{ApiError, Command, Listener};
@@ -178,6 +179,7 @@ async fn bring_up(
         lease_rows: LeaseRows::new(),
         foreign_seed,
         ha: HighAvailability::default(),
+        sync: FlowSync::default(),
     };
     Ok((controller, listener))
 }
@@ -221,6 +223,7 @@ impl Controller {
         self.join_groups();
         self.links = self.network.links().await.context("cannot read the interfaces")?;
         self.update_ha()?;
+        self.update_sync();
         for warning in &self.loaded.warnings {
             tracing::warn!("{warning}");
         }

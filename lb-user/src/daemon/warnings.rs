@@ -30,6 +30,7 @@ impl Controller {
             );
         }
         warnings.extend(self.ha_faults());
+        warnings.extend(self.sync_faults());
         warnings.extend(self.publish_errors.iter().cloned());
         warnings.extend(interfaces.iter().filter_map(|interface| self.of_redirection(interface, interfaces)));
         // Without a second interface nothing is redirected.

@@ -59,6 +59,7 @@ pub(crate) fn service() -> Service {
         address: [10, 0, 0, last].into(),
         weight: 1,
         state: AdminState::Enabled,
+        overridden: false,
         health: Health { verdict, reason: reason.map(str::to_owned), last_check: None },
         slot_state: if verdict == Verdict::Up { SlotState::Serving } else { SlotState::Dead },
         slot: Some(u16::from(last)),
@@ -152,6 +153,9 @@ pub(crate) fn ha() -> HaStatus {
             priority: Some(150),
             paused: true,
             handed_over: false,
+            ready: None,
+            not_ready: None,
+            lone: true,
             fault: None,
             problems: vec!["VIPs are not announced: 192.0.2.10: no buffer space".to_owned()],
             routers: vec![HaRouterStatus {
@@ -176,6 +180,30 @@ pub(crate) fn ha() -> HaStatus {
                 at: at(9),
             }),
         }],
+        sync: Some(HaSyncStatus {
+            listen: "192.0.2.2:7301".parse().expect("literal"),
+            mode: "full".to_owned(),
+            fault: None,
+            strangers: 3,
+            unsent: 0,
+            peers: vec![HaPeerStatus {
+                address: "192.0.2.3:7301".parse().expect("literal"),
+                node: Some("lb-b".to_owned()),
+                up: false,
+                last_heard: Some(at(8)),
+                active: vec!["db".to_owned()],
+                has_ours: false,
+                have_theirs: true,
+                lag_ms: 120,
+                unconfirmed: 4,
+                differing: vec!["pg".to_owned()],
+                sent: 70,
+                received: 60,
+                resent: 1,
+                unplaced: 2,
+                rejected: [("replay".to_owned(), 5)].into(),
+            }],
+        }),
     }
 }
 

@@ -250,10 +250,10 @@ fn a_peer_with_too_few_buckets_is_named_and_nothing_is_taken_of_it() {
 #[test]
 fn requests_reach_a_peer_that_is_up() {
     let (mut one, mut two) = pair();
-    one.with(|sync, _| drop(sync.hand_over("g")));
+    one.with(|sync, _| assert_eq!(sync.hand_over("g"), None));
     assert!(one.sent.is_empty(), "nobody is up");
     talk(&mut one, &mut two, 0..300);
-    let asked = one.with(|sync, _| drop(sync.hand_over("g")));
+    let asked = one.with(|sync, _| assert_eq!(sync.hand_over("g"), Some(address(2))));
     two.hear(ms(300), 1, &asked);
     let (peer, group) = (address(1), "g".to_owned());
     assert_eq!(two.heard.pop(), Some(Effect::HandOverAsked { peer, group: group.clone() }));

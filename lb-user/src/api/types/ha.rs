@@ -1,6 +1,7 @@
 //! High availability in the API.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,61 @@ pub struct HaStatus {
     pub thread: Option<HaThreadStatus>,
     /// The groups, in the order of the file.
     pub groups: Vec<HaGroupStatus>,
+    /// How flows travel to and from other nodes; none without `[sync]`.
+    #[serde(default)]
+    pub sync: Option<HaSyncStatus>,
+}
+
+/// Flow sync.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HaSyncStatus {
+    /// Where this node hears the others.
+    pub listen: SocketAddr,
+    /// Of which flows the others are told: `full`, or `exceptions`.
+    pub mode: String,
+    /// Why it does not work.
+    pub fault: Option<String>,
+    /// Datagrams from addresses that are no peer's.
+    pub strangers: u64,
+    /// Datagrams that the kernel did not take.
+    pub unsent: u64,
+    /// The other nodes, in the order of the file.
+    pub peers: Vec<HaPeerStatus>,
+}
+
+/// Another node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HaPeerStatus {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Its name, once it was heard.
+    pub node: Option<String>,
+    /// Whether it is there.
+    pub up: bool,
+    /// When it was heard last.
+    pub last_heard: Option<Timestamp>,
+    /// Groups that it says it is active for.
+    pub active: Vec<String>,
+    /// It has all flows of the groups that this node is active for.
+    pub has_ours: bool,
+    /// This node has all flows of the groups that it is active for.
+    pub have_theirs: bool,
+    /// How long ago the oldest change came up here that it has not confirmed, in milliseconds.
+    pub lag_ms: u64,
+    /// Messages sent to it that it has not confirmed.
+    pub unconfirmed: u64,
+    /// Services that it is active for and steers by another configuration.
+    pub differing: Vec<String>,
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Datagrams taken.
+    pub received: u64,
+    /// Messages sent again.
+    pub resent: u64,
+    /// Its flows that found no place here, or whose backend is unknown here.
+    pub unplaced: u64,
+    /// Datagrams from its address that were not taken, by reason.
+    pub rejected: BTreeMap<String, u64>,
 }
 
 /// How punctual leases and adverts are.
@@ -65,6 +121,16 @@ pub struct HaGroupStatus {
     pub paused: bool,
     /// It has given its role away by a command and keeps the lowest priority.
     pub handed_over: bool,
+    /// Whether it may be taken from a live peer: all flows are here, and both steer alike; none if this node is active, or
+    /// without `[sync]`.
+    #[serde(default)]
+    pub ready: Option<bool>,
+    /// Why not.
+    #[serde(default)]
+    pub not_ready: Option<String>,
+    /// Active, and no other node is there: the VIPs are answered for without the daemon for as long as `ha.lone_lease`.
+    #[serde(default)]
+    pub lone: bool,
     /// Why it can't be active here.
     pub fault: Option<String>,
     /// What does not get through.

@@ -108,6 +108,9 @@ pub struct Backend {
     /// What the operator wants of it.
     #[serde(deserialize_with = "words::admin_state")]
     pub state: AdminState,
+    /// Weight or state are not as configured here, but as the node has them, or had them, that was active last.
+    #[serde(default)]
+    pub overridden: bool,
     /// What its checks say.
     pub health: Health,
     /// What the data plane does with it.

@@ -10,11 +10,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use lb_core::vrrp::{Family, Received, vrid_of};
+use lb_core::vrrp::{Family, Input, Received, vrid_of};
 use tokio::sync::oneshot;
 
 use super::link::Links;
-use super::unit::{Deed, Tracked, Unit, UnitSpec, UnitView};
+use super::roles::Roles;
+use super::unit::{Deed, PeerNews, Tracked, Unit, UnitSpec, UnitView};
 use super::{Events, Leases};
 use crate::ha::{MAX_DATAGRAM, RealTime, Waiter, boot_time, make_real_time};
 
@@ -27,12 +28,18 @@ enum Order {
     Apply { units: Vec<UnitSpec>, done: Sender<()> },
     /// What is tracked of a unit, by name.
     Track { unit: String, tracked: Tracked },
+    /// What flow sync knows of a unit's peers, by name.
+    News { unit: String, news: PeerNews },
+    /// A peer wants to give a unit to this node now.
+    TakeOver { unit: String },
+    /// A peer that is active for a unit restarts and will be back by then.
+    Hold { unit: String, until: Duration },
     /// A command for one unit, or for all.
     Do { deed: Deed, unit: Option<String>, answer: oneshot::Sender<Result<Vec<String>, String>> },
     /// How everything is.
     View(oneshot::Sender<View>),
-    /// End.
-    Stop,
+    /// End; leases go on for so long where peers know of it.
+    Stop { hold: Option<Duration> },
 }
 
 /// How the thread and its units are.
@@ -58,6 +65,7 @@ pub(crate) const LATE: Duration = Duration::from_millis(5);
 /// What units act on.
 pub(super) struct Shell {
     pub(super) leases: Leases,
+    pub(super) roles: Roles,
     pub(super) links: Links,
     pub(super) events: Events,
 }
@@ -71,7 +79,7 @@ pub(crate) struct Thread {
 
 impl Thread {
     /// Starts it in the network namespace of the thread that calls.
-    pub(crate) fn start(leases: Leases, events: Events) -> Result<Self> {
+    pub(crate) fn start(leases: Leases, roles: Roles, events: Events) -> Result<Self> {
         let (bell, heard) = UnixStream::pair().context("cannot make a pair of sockets")?;
         for end in [&bell, &heard] {
             end.set_nonblocking(true).context("cannot make a socket non-blocking")?;
@@ -79,7 +87,7 @@ impl Thread {
         let (orders, inbox) = channel();
         let waiter = Waiter::new().context("cannot make a timer")?;
         let run = move || {
-            let shell = Shell { leases, links: Links::default(), events };
+            let shell = Shell { leases, roles, links: Links::default(), events };
             Loop {
                 units: Vec::new(),
                 shell,
@@ -115,6 +123,10 @@ impl Thread {
         self.order(Order::Track { unit: unit.to_owned(), tracked });
     }
 
+    pub(crate) fn news(&self, unit: &str, news: PeerNews) {
+        self.order(Order::News { unit: unit.to_owned(), news });
+    }
+
     /// Carries out a command: what was done in each unit, or why not.
     pub(crate) fn command(
         &self,
@@ -132,9 +144,17 @@ impl Thread {
         answered
     }
 
-    /// Says goodbye for all units and ends the thread.
-    pub(crate) fn stop(mut self) {
-        self.order(Order::Stop);
+    pub(crate) fn take_over(&self, unit: &str) {
+        self.order(Order::TakeOver { unit: unit.to_owned() });
+    }
+
+    pub(crate) fn hold(&self, unit: &str, until: Duration) {
+        self.order(Order::Hold { unit: unit.to_owned(), until });
+    }
+
+    /// Ends the thread. Says goodbye for all units but those whose peers know that it will be back after `hold`.
+    pub(crate) fn stop(mut self, hold: Option<Duration>) {
+        self.order(Order::Stop { hold });
         if let Some(join) = self.join.take() {
             let _ = join.join();
         }
@@ -220,11 +240,26 @@ impl Loop {
                     unit.track(tracked, now, &mut self.shell);
                 }
             }
+            Order::News { unit, news } => {
+                if let Some(unit) = self.units.iter_mut().find(|known| known.spec.name == unit) {
+                    unit.hear_news(news, now, &mut self.shell);
+                }
+            }
+            Order::TakeOver { unit } => {
+                if let Some(unit) = self.units.iter_mut().find(|known| known.spec.name == unit) {
+                    unit.hear_of(Input::TakeOver, now, &mut self.shell);
+                }
+            }
+            Order::Hold { unit, until } => {
+                if let Some(unit) = self.units.iter_mut().find(|known| known.spec.name == unit) {
+                    unit.hear_of(Input::Hold { until }, now, &mut self.shell);
+                }
+            }
             Order::Do { deed, unit, answer } => drop(answer.send(self.command(deed, unit.as_deref(), now))),
             Order::View(answer) => drop(answer.send(self.view(now))),
-            Order::Stop => {
+            Order::Stop { hold } => {
                 for unit in &mut self.units {
-                    unit.stop(now, &mut self.shell);
+                    unit.stop(hold, now, &mut self.shell);
                 }
                 return false;
             }
@@ -240,7 +275,7 @@ impl Loop {
         let kept: BTreeSet<u32> = specs.iter().flat_map(|spec| &spec.groups).map(|group| group.row).collect();
         for mut unit in self.units.extract_if(.., |unit| !stays(unit)) {
             if unit.spec.groups.iter().any(|group| kept.contains(&group.row)) {
-                unit.stop(now, &mut self.shell);
+                unit.stop(None, now, &mut self.shell);
             } else {
                 unit.remove(now, &mut self.shell);
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use lb_core::config::HaGroup;
 use lb_core::vrrp::{
     Advert, AdvertInterval, ChecksumForm, Effect, Family, Input, Lowering, Machine, MachineView, Priority,
-    Received, Role, RouterId, RouterSettings, Settings,
+    Received, Role, RouterId, RouterSettings, Settings, Warning,
 };
 
 use super::link::Links;
@@ -57,6 +57,10 @@ pub(crate) struct UnitSpec {
     pub(crate) external: bool,
     /// How sums of IPv4 adverts are formed.
     pub(crate) checksum: ChecksumForm,
+    /// Peers tell of themselves by flow sync: only then it is known whether one is there, and whether it may be preempted.
+    pub(crate) has_peers: bool,
+    /// Lease of a node without a peer.
+    pub(crate) lone_lease: Duration,
     /// Its groups, at least one.
     pub(crate) groups: Vec<GroupSpec>,
 }
@@ -68,6 +72,17 @@ pub(crate) struct Tracked {
     pub(crate) fault: Option<String>,
     /// By how much its priority is lowered.
     pub(crate) penalty: u8,
+}
+
+/// What flow sync knows that the election needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PeerNews {
+    /// A node that takes part in the election is there.
+    pub(crate) is_there: bool,
+    /// This node may take the groups from a live peer.
+    pub(crate) gate_open: bool,
+    /// The epoch of the first group's role that this was found out in.
+    pub(crate) epoch: u32,
 }
 
 /// A command about a unit.
@@ -118,6 +133,7 @@ pub(super) struct Unit {
     /// Why adverts can't be sent or heard, if so: to be active would be to be so beside others.
     obstacle: Option<String>,
     handover: Lowering,
+    peer_is_there: bool,
     problems: BTreeSet<String>,
 }
 
@@ -142,8 +158,10 @@ impl Unit {
             tracked: Tracked::default(),
             obstacle: None,
             handover: Lowering::None,
+            peer_is_there: false,
             problems: BTreeSet::new(),
         };
+        unit.publish_role(shell);
         unit.put(now, Input::Start { lease_in_force: in_force }, shell);
         unit.tell_tracked(now, shell);
         unit
@@ -154,8 +172,10 @@ impl Unit {
         // Groups that left the unit are answered for no longer: nobody renews their leases.
         for gone in self.spec.groups.iter().filter(|old| !spec.groups.iter().any(|new| new.row == old.row)) {
             set_lease(&shell.leases, gone.row, Duration::ZERO);
+            shell.roles.set(gone.row, false);
         }
         self.spec = spec;
+        self.publish_role(shell);
         self.problems.clear();
         self.put(now, Input::Settings(settings(&self.spec)), shell);
         self.tell_tracked(now, shell);
@@ -169,6 +189,32 @@ impl Unit {
             self.set(false, now, &format!("fault: {fault}"), shell);
         }
         self.tell_tracked(now, shell);
+    }
+
+    /// Takes in what flow sync knows. What was found out before the role changed is not true any more.
+    pub(super) fn hear_news(&mut self, news: PeerNews, now: Duration, shell: &mut Shell) {
+        if news.epoch != shell.roles.of(self.spec.groups[0].row).epoch {
+            return;
+        }
+        self.peer_is_there = news.is_there;
+        self.put(now, Input::Gate { open: news.gate_open }, shell);
+        self.hear_peer(now, shell);
+    }
+
+    /// What a peer said of itself by flow sync.
+    pub(super) fn hear_of(&mut self, input: Input, now: Duration, shell: &mut Shell) {
+        self.put(now, input, shell);
+    }
+
+    fn hear_peer(&mut self, now: Duration, shell: &mut Shell) {
+        if self.peer_is_there {
+            self.put(now, Input::PeerHeard, shell);
+        }
+    }
+
+    fn publish_role(&self, shell: &Shell) {
+        let active = self.role() == Role::Active;
+        self.spec.groups.iter().for_each(|group| shell.roles.set(group.row, active));
     }
 
     fn tell_tracked(&mut self, now: Duration, shell: &mut Shell) {
@@ -214,10 +260,25 @@ impl Unit {
         if self.role() != Role::Active {
             return Err(format!("{name}: nothing to hand over: this node is {}, not active", self.role()));
         }
+        if self.peer_is_there {
+            self.put(now, Input::Handover, shell);
+            return Ok(format!("{name}: a peer is asked to take over; `fairlead ha resume` undoes it"));
+        }
+        self.lower(now, shell)
+    }
+
+    /// Whether peers, which are set up like this node, take over from a worse one without delay.
+    fn is_preempted_at_once(&self) -> bool {
         let first = &self.spec.groups[0].config;
-        if first.preempt && first.preempt_delay.is_zero() {
+        first.preempt && first.preempt_delay.is_zero()
+    }
+
+    /// A handover to whoever listens to adverts only.
+    fn lower(&mut self, now: Duration, shell: &mut Shell) -> Result<String, String> {
+        let name = self.spec.name.clone();
+        if self.is_preempted_at_once() {
             // The peer goes first: it takes over since it is the better one now, and this node answers until then.
-            self.handover = Lowering::begin(now, first.advert_interval);
+            self.handover = Lowering::begin(now, self.spec.groups[0].config.advert_interval);
             self.tell_tracked(now, shell);
             return Ok(format!(
                 "{name}: a peer takes over within some adverts; `fairlead ha resume` undoes it"
@@ -244,7 +305,9 @@ impl Unit {
         let Some(router) = self.router_on(ifindex, vrid, family) else { return false };
         let input = match Advert::decode(received, vrid) {
             Ok(decoded) => {
-                Input::Advert { router, from: received.source, advert: decoded.advert, fairlead: false }
+                // Who is no peer of ours opens the gate: see `Readiness::Foreign`.
+                let fairlead = self.spec.has_peers;
+                Input::Advert { router, from: received.source, advert: decoded.advert, fairlead }
             }
             Err(why) => Input::Discarded { router, why },
         };
@@ -269,6 +332,8 @@ impl Unit {
             }
             return;
         }
+        // Before the tick, which renews the lease: as a lone node if nobody was heard for long enough.
+        self.hear_peer(now, shell);
         self.put(now, Input::Tick, shell);
         let Decider::Machine(machine) = &self.decider else { return };
         if self.handover.deadline().is_none() {
@@ -284,14 +349,17 @@ impl Unit {
     }
 
     /// Ends: says goodbye, so that a peer takes over at once. An external decision stays for as long as its lease.
-    pub(super) fn stop(&mut self, now: Duration, shell: &mut Shell) {
-        self.put(now, Input::Stop { hold: None }, shell);
+    /// So does the lease where peers know that this node will be back after `hold`.
+    pub(super) fn stop(&mut self, hold: Option<Duration>, now: Duration, shell: &mut Shell) {
+        let hold = hold.filter(|_| self.spec.has_peers);
+        self.put(now, Input::Stop { hold }, shell);
     }
 
     /// Answers no longer, for good.
     pub(super) fn remove(&mut self, now: Duration, shell: &mut Shell) {
-        self.stop(now, shell);
+        self.stop(None, now, shell);
         self.set_leases(shell, Duration::ZERO);
+        self.spec.groups.iter().for_each(|group| shell.roles.set(group.row, false));
     }
 
     pub(super) fn next_deadline(&self) -> Option<Duration> {
@@ -321,13 +389,15 @@ impl Unit {
             (_, None) => None,
         };
         let lease = self.spec.groups.iter().filter_map(|group| lease_of(&shell.leases, group.row)).min();
+        let handed_over =
+            self.handover.is_lowered() || machine.as_ref().is_some_and(|machine| machine.held_back);
         UnitView {
             spec: self.spec.clone(),
             role: self.role(),
             lease: lease.filter(|lease| *lease > now),
             since,
             machine,
-            handed_over: self.handover.is_lowered(),
+            handed_over,
             problems: self.problems.iter().cloned().collect(),
         }
     }
@@ -345,6 +415,7 @@ impl Unit {
             });
         }
         (*active, *renew_at, *announcements) = (to, now + EXTERNAL_RENEWAL, ANNOUNCEMENTS);
+        self.publish_role(shell);
         self.set_leases(shell, if to { now + EXTERNAL_LEASE } else { Duration::ZERO });
         if to {
             self.announce(&mut shell.links);
@@ -355,8 +426,22 @@ impl Unit {
         let Decider::Machine(machine) = &mut self.decider else { return };
         machine.handle(now, input);
         let effects: Vec<Effect> = std::iter::from_fn(|| machine.poll()).collect();
+        let left = effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Transition(change) if change.from == Role::Active));
+        if left {
+            // Whoever is active next has flows that this node has not.
+            machine.handle(now, Input::Gate { open: false });
+        }
+        self.publish_role(shell);
+        let failed = effects.contains(&Effect::Warning(Warning::HandoverFailed));
         for effect in effects {
             self.perform(effect, shell);
+        }
+        // The request or its answer may have been lost, or be late: adverts say the same. A goodbye would not wait for anybody.
+        if failed && self.is_preempted_at_once() {
+            self.handover = Lowering::begin(now, self.spec.groups[0].config.advert_interval);
+            self.tell_tracked(now, shell);
         }
     }
 
@@ -368,8 +453,7 @@ impl Unit {
                 self.send(&mut shell.links, router, priority, interval)
             }
             Effect::Announce => self.announce(&mut shell.links),
-            // There is no channel to ask by: see `hand_over`.
-            Effect::AskPeerToTake => {}
+            Effect::AskPeerToTake => shell.events.send(Event::AskPeer { unit: unit() }),
             Effect::Transition(change) => shell.events.send(Event::Role {
                 unit: unit(),
                 from: change.from,
@@ -477,8 +561,8 @@ fn settings(spec: &UnitSpec) -> Settings {
         interval: AdvertInterval::from_duration(first.advert_interval).unwrap_or(AdvertInterval::DEFAULT),
         preempt: first.preempt,
         preempt_delay: first.preempt_delay,
-        // Only peers that are heard while they are backups would tell that a node is alone, and VRRP backups are silent.
-        lone_lease: Duration::ZERO,
+        // Only peers that are heard while they are backups tell that a node is not alone, and VRRP backups are silent.
+        lone_lease: if spec.has_peers { spec.lone_lease } else { Duration::ZERO },
         routers,
     }
 }
