@@ -25,7 +25,7 @@ use rows::{BASELINE, PROMISES, Row, Series};
 
 /// Balancers do not tell each other of flows yet: connections go on by the hash that they have in common. The rows that
 /// measure the telling can't be run.
-const NO_SYNC: &str = "";
+const SYNC: &str = "full";
 
 /// What `cargo xtask bench ha` can be asked.
 #[derive(clap::Args)]
@@ -129,7 +129,7 @@ impl Bench {
     fn row(&mut self, row: Row) -> Result<()> {
         match row {
             Row::Failover(how, interval) => {
-                let mut pair = FairleadPair::new(interval, NO_SYNC)?;
+                let mut pair = FairleadPair::new(interval, SYNC)?;
                 let series = self.failovers(&mut pair, how)?;
                 for (name, value) in series.values(how, interval) {
                     self.measured(&name, value)?;
@@ -139,14 +139,14 @@ impl Bench {
             Row::TwoAnswering => {
                 for how in [How::Kill, How::Stop] {
                     if !self.two_answering.contains_key(how.name()) {
-                        self.failovers(&mut FairleadPair::new(rows::QUICK, NO_SYNC)?, how)?;
+                        self.failovers(&mut FairleadPair::new(rows::QUICK, SYNC)?, how)?;
                     }
                 }
                 let most = Series::of(self.two_answering.values().copied()).max();
                 self.measured("two_answering_max_ms", most)
             }
             Row::Lost => {
-                let lost = connections::lost(&mut FairleadPair::new(rows::QUICK, NO_SYNC)?, self.runs)?;
+                let lost = connections::lost(&mut FairleadPair::new(rows::QUICK, SYNC)?, self.runs)?;
                 self.report.counted("handover_lost_packets", lost)
             }
             Row::Broken => self.broken(),
@@ -169,7 +169,7 @@ impl Bench {
     fn broken(&mut self) -> Result<()> {
         let mut back = 0;
         for how in [How::Cut, How::Kill, How::Stop, How::HandOver] {
-            let broken = connections::broken(&mut FairleadPair::new(rows::QUICK, NO_SYNC)?, how, self.runs)?;
+            let broken = connections::broken(&mut FairleadPair::new(rows::QUICK, SYNC)?, how, self.runs)?;
             back += broken.back;
             self.measured(&format!("broken_{}", how.name()), count(broken.there))?;
         }

@@ -16,6 +16,7 @@ use crate::sweep::FlowWord;
 
 mod context;
 mod effect;
+mod legacy;
 mod link;
 mod pack;
 mod peer;

@@ -37,7 +37,7 @@ impl Trio {
                 writeln!(rest, "[[service.backend]]\naddress = \"{}\"", host.address_like(vip))?;
             }
         }
-        let mut cluster = Cluster { sync: String::new(), ..Cluster::new(ADVERT, &rest) };
+        let mut cluster = Cluster::new(ADVERT, &rest);
         change(&mut cluster);
         let nodes = cluster.daemons(&lab)?;
         let macs = lab.balancers.iter().map(mac_of).collect::<Result<_>>()?;

@@ -16,15 +16,15 @@ const SERVICES: usize = (MAX_MESSAGE - HEAD_BYTES - 1) / 20;
 /// Backends that fit beside a service.
 const BACKENDS: usize = (MAX_MESSAGE - HEAD_BYTES - 20 - 2 - 8) / 23;
 
-/// Changes of one scan, in which no flow occurs twice. What is gone comes first, to make room.
-pub(super) fn batches(mut changes: Vec<Change>, directory: &Directory) -> Vec<Sequenced> {
+/// Changes of one scan, in which no flow occurs twice, one message each. What is gone comes first, to make room.
+pub(super) fn batches(mut changes: Vec<Change>, directory: &Directory) -> Vec<Vec<BatchGroup>> {
     changes.sort_by_key(|change| (change.state != DELETE, change.slot));
     let (mut all, mut groups, mut size) = (Vec::new(), Vec::<BatchGroup>::new(), HEAD_BYTES);
     let mut slot = None;
     for change in changes {
         let Some((service, backend)) = directory.owner(change.slot) else { continue };
         if size + GROUP_BYTES + CHANGE_BYTES > MAX_MESSAGE {
-            all.push(Sequenced::Batch(std::mem::take(&mut groups)));
+            all.push(std::mem::take(&mut groups));
             size = HEAD_BYTES;
         }
         if slot != Some(change.slot) || groups.is_empty() {
@@ -39,7 +39,7 @@ pub(super) fn batches(mut changes: Vec<Change>, directory: &Directory) -> Vec<Se
         }
     }
     if !groups.is_empty() {
-        all.push(Sequenced::Batch(groups));
+        all.push(groups);
     }
     all
 }

@@ -53,6 +53,11 @@ impl Receiving {
                         }
                     }
                 }
+                Sequenced::Legacy(groups) => {
+                    for group in groups.iter().filter(|group| ours.contains(&group.service)) {
+                        self.flows(group, &ours, context);
+                    }
+                }
                 Sequenced::BulkBegin { first, services } => {
                     if first {
                         (self.complete, self.spoiled) = (false, false);

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::context::{Context, ServiceSaid};
+use super::legacy::Legacy;
 use super::pack;
 use crate::plan::ServiceKey;
 use crate::sweep::FlowWord;
 use crate::sync::scan::{Scan, ToldOf};
 use crate::sync::stream::{Missing, Outbox, Rate};
+use crate::sync::wire::Sequenced;
 
 /// Most messages that are sent again at once because a peer stands still.
 const MAX_STALLED: u64 = 32;
@@ -30,6 +32,9 @@ pub(super) struct Sending {
     /// Sequence of the start of the bulk that was begun last: nothing before it is sent again.
     bulk_from: u64,
     told_of: ToldOf,
+    /// As of the last turn.
+    was_active: BTreeSet<ServiceKey>,
+    legacy: Option<Legacy>,
     /// What was sent in a turn: the sequence after it, and when.
     sent_at: VecDeque<(u64, Duration)>,
     /// Since when changes wait for the rate to allow them.
@@ -52,6 +57,8 @@ impl Sending {
             was_behind: false,
             bulk_from: 0,
             told_of,
+            was_active: BTreeSet::new(),
+            legacy: None,
             sent_at: VecDeque::new(),
             held_back: None,
             resent: 0,
@@ -61,6 +68,9 @@ impl Sending {
     /// Everything is told again.
     pub(super) fn restart(&mut self) {
         self.services.clear();
+        if let Some(legacy) = &mut self.legacy {
+            legacy.restart();
+        }
     }
 
     /// Messages that the peer has not confirmed.
@@ -76,15 +86,48 @@ impl Sending {
 
     /// What is new since the last turn.
     pub(super) fn turn<W: FlowWord>(&mut self, now: Duration, context: &Context<'_, W>) -> Vec<Vec<u8>> {
-        let services = context.active_services();
+        let active = context.active_services();
+        self.leave(now, &active);
         let mut out = Vec::new();
-        if services.is_empty() {
+        if active.is_empty() {
             // The shadow is not worth its memory.
             (self.scan, self.bulk_ended, self.held_back) = (None, false, None);
             self.services.clear();
-            self.sent_at.clear();
-            return out;
+            if self.legacy.is_none() {
+                self.sent_at.clear();
+            }
+        } else {
+            out = self.flows(now, active, context);
         }
+        if let Some(legacy) = &mut self.legacy {
+            let most = most_changes(self.rate.available(now));
+            let parts = pack::batches(legacy.part(most, context), context.directory).into_iter();
+            let parts = parts.map(|part| self.outbox.push(Sequenced::Legacy(part)));
+            out.extend(parts.inspect(|message| self.rate.spend(message.len())));
+        }
+        if !out.is_empty() {
+            self.sent_at.push_back((self.outbox.next(), now));
+        }
+        out
+    }
+
+    /// Takes note of services that this node is active for no longer.
+    fn leave(&mut self, now: Duration, active: &BTreeSet<ServiceKey>) {
+        let left: BTreeSet<ServiceKey> = self.was_active.difference(active).copied().collect();
+        if !left.is_empty() {
+            self.legacy = Some(Legacy::new(left, now));
+        }
+        self.legacy.take_if(|legacy| !legacy.is_due(now, active));
+        self.was_active.clone_from(active);
+    }
+
+    fn flows<W: FlowWord>(
+        &mut self,
+        now: Duration,
+        services: BTreeSet<ServiceKey>,
+        context: &Context<'_, W>,
+    ) -> Vec<Vec<u8>> {
+        let mut out = Vec::new();
         let words = context.table.words;
         let scan = self.scan.get_or_insert_with(|| Scan::new(words.len(), self.told_of));
         let wanted = context.directory.slots_of(&services);
@@ -110,20 +153,17 @@ impl Sending {
                 self.told.insert(said.service, said.clone());
             }
         }
-        // Half of the bytes at worst are headers of datagrams and groups.
-        let most = usize::try_from(self.rate.available(now)).unwrap_or(usize::MAX) / (2 * pack::CHANGE_BYTES);
+        let most = most_changes(self.rate.available(now));
         let mut changes = Vec::new();
         self.held_back =
             if scan.scan(words, most, &mut changes) { None } else { self.held_back.or(Some(now)) };
-        out.extend(pack::batches(changes, context.directory).into_iter().map(|what| self.outbox.push(what)));
+        let batches = pack::batches(changes, context.directory).into_iter();
+        out.extend(batches.map(|batch| self.outbox.push(Sequenced::Batch(batch))));
         if scan.is_whole() && !self.bulk_ended {
             self.bulk_ended = true;
-            out.push(self.outbox.push(crate::sync::wire::Sequenced::BulkEnd));
+            out.push(self.outbox.push(Sequenced::BulkEnd));
         }
         out.iter().for_each(|message| self.rate.spend(message.len()));
-        if !out.is_empty() {
-            self.sent_at.push_back((self.outbox.next(), now));
-        }
         out
     }
 
@@ -161,4 +201,9 @@ impl Sending {
         out.iter().for_each(|message| self.rate.spend(message.len()));
         out
     }
+}
+
+/// Changes that so many bytes carry: half of them at worst are headers of datagrams and groups.
+fn most_changes(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX) / (2 * pack::CHANGE_BYTES)
 }

@@ -149,6 +149,33 @@ fn who_was_active_itself_is_not_ready_before_a_bulk_of_the_next_one() {
 }
 
 #[test]
+fn after_a_split_the_winner_takes_what_it_lacks_and_keeps_what_it_has() {
+    let (mut one, mut two) = pair();
+    talk(&mut one, &mut two, 0..500);
+    two.groups[0].active = true;
+    let put = |node: &Node, at: usize, fingerprint, slot, tick, state| {
+        let entry = FlowEntry::new(fingerprint, slot, tick, FlowEntry::CONFIRMED | state);
+        node.words[at].store(entry.0, Ordering::Relaxed);
+    };
+    for time in (600..2_000).step_by(100) {
+        one.tick(ms(time));
+        two.tick(ms(time));
+    }
+    // Both know 16; 24 came up here alone; 8 has been idle for long, and 12 is what the other had told.
+    put(&one, 16, 16, 1, 5, 0);
+    put(&two, 16, 16, 2, 5, 0);
+    put(&two, 24, 24, 2, 5, 0);
+    put(&two, 8, 8, 2, 2_000, 0);
+    put(&two, 12, 12, 2, 5, FlowEntry::REMOTE);
+    two.groups[0].active = false;
+    talk(&mut one, &mut two, 2_000..3_000);
+    let expected = [(9, 1), (16, 1), (24, 1)];
+    assert_eq!(one.flows(), expected);
+    assert_eq!(two.flows(), expected.map(|(fingerprint, _)| (fingerprint, 2)));
+    assert_eq!((two.sync.readiness("g"), one.status().behind), (Readiness::Ready, ms(0)));
+}
+
+#[test]
 fn whoever_is_active_where_no_peer_is_has_nothing_to_give() {
     let (mut one, mut two) = pair();
     one.groups[0].active = false;

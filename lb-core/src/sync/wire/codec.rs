@@ -22,6 +22,7 @@ const VERDICTS_SAID: u8 = 6;
 const HAND_OVER: u8 = 7;
 const HAND_OVER_REPLY: u8 = 8;
 const HOLD: u8 = 9;
+const LEGACY: u8 = 10;
 
 impl Message {
     /// Kind and content, without header and tag.
@@ -62,7 +63,7 @@ impl Message {
         let mut from = Reader(bytes);
         let message = match from.u8()? {
             HELLO => Self::Hello(get_hello(&mut from)?),
-            kind @ (BATCH | BULK_BEGIN | BULK_END | VERDICTS_SAID) => {
+            kind @ (BATCH | BULK_BEGIN | BULK_END | VERDICTS_SAID | LEGACY) => {
                 Self::Sequenced(from.u64()?, get_sequenced(&mut from, kind)?)
             }
             NACK => Self::Nack { from: from.u64()?, to: from.u64()? },
@@ -109,10 +110,11 @@ fn put_sequenced(out: &mut Writer, sequence: u64, what: &Sequenced) {
         Sequenced::BulkBegin { .. } => BULK_BEGIN,
         Sequenced::BulkEnd => BULK_END,
         Sequenced::Verdicts(_) => VERDICTS_SAID,
+        Sequenced::Legacy(_) => LEGACY,
     });
     out.u64(sequence);
     match what {
-        Sequenced::Batch(groups) => out.list(groups, |out, group| {
+        Sequenced::Batch(groups) | Sequenced::Legacy(groups) => out.list(groups, |out, group| {
             out.service(&group.service);
             out.address(group.backend);
             out.list(&group.changes, |out, change| {
@@ -144,6 +146,7 @@ fn put_sequenced(out: &mut Writer, sequence: u64, what: &Sequenced) {
 fn get_sequenced(from: &mut Reader<'_>, kind: u8) -> Result<Sequenced, WireError> {
     Ok(match kind {
         BATCH => Sequenced::Batch(from.list(get_batch_group)?),
+        LEGACY => Sequenced::Legacy(from.list(get_batch_group)?),
         BULK_BEGIN => Sequenced::BulkBegin { first: from.flag()?, services: from.list(Reader::service)? },
         BULK_END => Sequenced::BulkEnd,
         _ => Sequenced::Verdicts(VerdictsSaid {

@@ -106,6 +106,8 @@ pub enum Sequenced {
     BulkEnd,
     /// Backends.
     Verdicts(VerdictsSaid),
+    /// Flows of services that the sender has just ceased to be active for. Whoever is active takes those that it lacks.
+    Legacy(Vec<BatchGroup>),
 }
 
 /// One datagram's content.
