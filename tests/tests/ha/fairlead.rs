@@ -2,93 +2,14 @@
 
 use anyhow::{Context, Result, ensure};
 use fairlead_tests::lab::ha::keepalived::{Instance, Keepalived, State};
-use fairlead_tests::lab::ha::{AnswerWatch, Cluster, Cut, GROUP, Herd, HerdPlan, Mac, mac_of, overlap};
-use fairlead_tests::lab::{Fairlead, Lab, Peer, quick, wait_until};
+use fairlead_tests::lab::ha::{Cut, GROUP, overlap};
+use fairlead_tests::lab::{Fairlead, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::scene::*;
-
-const PORT: u16 = 7100;
-
-/// Fairleads with a herd's servers behind them.
-struct Trio {
-    nodes: Vec<Fairlead>,
-    macs: Vec<Mac>,
-    _servers: Vec<Peer>,
-    lab: Lab,
-}
-
-impl Trio {
-    fn new(count: u8, change: impl FnOnce(&mut Cluster)) -> Result<Self> {
-        let lab = Lab::builder().balancers(count).backends(3).control().build()?;
-        let servers = Herd::servers(&lab, PORT)?;
-        let (v4, v6) = lab.vips[0];
-        let mut rest = "[limits]\nflows = 65536\n".to_owned();
-        for (name, vip) in [("herd", IpAddr::from(v4)), ("herd6", v6.into())] {
-            writeln!(
-                rest,
-                "[[service]]\nname = \"{name}\"\nvip = \"{vip}\"\nport = {PORT}\nmode = \"l2\"\ntable_size = 4093"
-            )?;
-            for host in &lab.backends {
-                writeln!(rest, "[[service.backend]]\naddress = \"{}\"", host.address_like(vip))?;
-            }
-        }
-        let mut cluster = Cluster::new(ADVERT, &rest);
-        change(&mut cluster);
-        let nodes = cluster.daemons(&lab)?;
-        let macs = lab.balancers.iter().map(mac_of).collect::<Result<_>>()?;
-        Ok(Self { nodes, macs, _servers: servers, lab })
-    }
-
-    fn start(count: u8, change: impl FnOnce(&mut Cluster)) -> Result<Self> {
-        let mut new = Self::new(count, change)?;
-        new.nodes.iter_mut().try_for_each(Fairlead::start)?;
-        new.until_only(0)?;
-        Ok(new)
-    }
-
-    fn vip(&self, v6: bool) -> IpAddr {
-        let (v4, six) = self.lab.vips[0];
-        if v6 { six.into() } else { v4.into() }
-    }
-
-    fn watch(&self, v6: bool) -> Result<AnswerWatch> {
-        AnswerWatch::start(&self.lab.client, self.vip(v6))
-    }
-
-    /// Waits until this node is active, and every other one that runs is backup.
-    fn until_only(&self, active: usize) -> Result<()> {
-        wait_until(&format!("node {active} is the only active one"), SOON, || {
-            for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.pid().is_some()) {
-                let wanted = if index == active { "active" } else { "backup" };
-                if role(&node.json(&["ha", "status"])?) != Some(wanted) {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        })
-    }
-
-    fn herd(&self, v6: bool) -> Result<Herd> {
-        let plan = HerdPlan::new(if quick() { 200 } else { 2_000 });
-        let vip = self.vip(v6);
-        Herd::open(&self.lab.client, self.lab.client.address_like(vip), (vip, PORT).into(), plan)
-    }
-}
-
-fn role(status: &Value) -> Option<&str> {
-    status["groups"].as_array()?.iter().find(|group| group["name"] == GROUP)?["role"].as_str()
-}
-
-fn whole(herd: Herd) -> Result<()> {
-    let checkup = herd.check(SOON)?;
-    ensure!(checkup.broken.is_empty(), "{} broken: {:?}", checkup.broken.len(), checkup.reasons());
-    Ok(())
-}
+use crate::trio::*;
 
 #[test]
 fn a_killed_node_stops_answering_and_no_connection_breaks() -> Result<()> {
@@ -167,18 +88,32 @@ fn a_node_without_carrier_leaves_its_vips() -> Result<()> {
 
 #[test]
 fn a_handover_loses_nothing_and_lasts_until_resumed() -> Result<()> {
-    let trio = Trio::start(2, |_| {})?;
-    let herd = trio.herd(true)?;
-    let answer = trio.nodes[0].ok(&["ha", "handover", "--all"])?;
-    ensure!(answer.contains("pair: a peer takes over"), "{answer:?}");
-    trio.until_only(1)?;
-    let status = trio.nodes[0].json(&["ha", "status"])?;
-    ensure!(status["groups"][0]["handed_over"] == true && status["groups"][0]["priority"] == 1, "{status}");
-    let refused = trio.nodes[0].cli(&["ha", "handover", "--all"])?;
-    ensure!(refused.code == 5 && refused.stderr.contains("not active"), "{refused:?}");
-    trio.nodes[0].ok(&["ha", "resume", "--all"])?;
-    trio.until_only(0)?;
-    whole(herd)
+    // With flow sync the peer is asked, whatever its settings; without, this node makes itself the worse one.
+    for (sync, preempt, said, priority) in
+        [("full", false, "pair: a peer is asked", 200), ("", true, "pair: a peer takes over", 1)]
+    {
+        let trio = Trio::start(2, |cluster| (cluster.sync, cluster.preempt) = (sync.to_owned(), preempt))?;
+        trio.until_ready(1, sync)?;
+        let herd = trio.herd(true)?;
+        let answer = trio.nodes[0].ok(&["ha", "handover", "--all"])?;
+        ensure!(answer.contains(said), "{answer:?}");
+        trio.until_only(1)?;
+        let status = trio.nodes[0].json(&["ha", "status"])?;
+        let group = &status["groups"][0];
+        ensure!(group["handed_over"] == true && group["priority"] == priority, "{status}");
+        let refused = trio.nodes[0].cli(&["ha", "handover", "--all"])?;
+        ensure!(refused.code == 5 && refused.stderr.contains("not active"), "{refused:?}");
+        trio.nodes[0].ok(&["ha", "resume", "--all"])?;
+        if preempt {
+            trio.until_only(0)?;
+        } else {
+            trio.until_ready(0, sync)?;
+            trio.nodes[1].ok(&["ha", "handover", "--group", GROUP])?;
+            trio.until_only(0)?;
+        }
+        whole(herd)?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -304,7 +239,7 @@ fn keepalived(trio: &Trio, priority: u8) -> Result<Keepalived> {
 
 #[test]
 fn keepalived_is_a_peer_as_backup_and_as_master() -> Result<()> {
-    let mut trio = Trio::new(2, |_| {})?;
+    let mut trio = Trio::new(2, |cluster| cluster.sync.clear())?;
     trio.nodes[0].start()?;
     trio.until_only(0)?;
     let mut peer = keepalived(&trio, 100)?;

@@ -6,5 +6,7 @@ mod herd;
 mod pair;
 mod scene;
 mod starve;
+mod sync;
 mod traffic;
+mod trio;
 mod watch;
