@@ -1,6 +1,7 @@
 //! Checks of a whole configuration against itself and its limits.
 
 mod ha;
+mod sync;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -34,6 +35,7 @@ pub(super) fn check(config: &Config, notes: &mut Notes) -> Vec<Problem> {
         probe_times(&path, service, notes, &mut warnings);
     }
     ha::check(config, notes, &mut warnings);
+    sync::check(config, notes, &mut warnings);
     warnings
 }
 

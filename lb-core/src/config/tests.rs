@@ -7,6 +7,7 @@ use super::*;
 
 mod ha;
 mod host;
+mod sync;
 
 const GOOD: &str = r#"
 [[interface]]

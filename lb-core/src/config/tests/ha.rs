@@ -43,6 +43,9 @@ fn with_services(head: &str, vips: &[&str]) -> String {
     })
 }
 
+/// Without it there is a warning.
+const SYNC: &str = "\n[sync]\nlisten = \"10.1.0.1:7301\"\npeers = [\"10.1.0.2\"]\n";
+
 const VIPS: &[&str] = &["192.0.2.1", "2001:db8::1", "192.0.2.2"];
 
 /// The pair with one piece replaced.
@@ -76,7 +79,7 @@ fn without_a_word_about_it_a_node_is_alone_and_answers_for_everything() {
 
 #[test]
 fn group_that_says_only_what_it_must_has_every_default() {
-    let Checked { config, warnings } = parse(&with_services(PAIR, VIPS)).expect("good");
+    let Checked { config, warnings } = parse(&(with_services(PAIR, VIPS) + SYNC)).expect("good");
     assert_eq!(warnings, []);
     let cluster = config.cluster.as_ref().expect("a cluster");
     assert_eq!((cluster.name.as_str(), cluster.node.as_str()), ("edge", "lb1"));
@@ -107,6 +110,25 @@ fn each_word_of_the_section_is_read() {
     }
     for checksum in VrrpChecksum::ALL {
         assert_eq!(of(&format!("checksum = \"{checksum}\"")).checksum, *checksum);
+    }
+}
+
+#[test]
+fn lone_lease_is_a_minute_or_what_the_file_says_up_to_ten() {
+    let of = |line: &str| parse(&changed("[ha]", &format!("[ha]\n{line}"))).expect(line).config.ha.lone_lease;
+    for (line, seconds) in
+        [("", 60), ("lone_lease = \"0s\"", 0), ("lone_lease = \"90s\"", 90), ("lone_lease = \"10m\"", 600)]
+    {
+        assert_eq!(of(line), Duration::from_secs(seconds), "{line}");
+    }
+    for (value, problem) in [
+        ("\"601s\"", "\"601s\" is out of range"),
+        ("\"long\"", "\"long\" is not a duration: expected number at 0"),
+        ("60", "expected a duration, found integer 60"),
+        ("false", "expected a duration, found boolean false"),
+    ] {
+        let line = format!("[ha]\nlone_lease = {value}");
+        check("[ha]", &line, &[&format!("line 15: ha.lone_lease: {problem}")]);
     }
 }
 
@@ -329,11 +351,12 @@ fn groups_and_their_vips_have_a_limit() {
 fn vip_that_every_node_answers_for_and_nodes_without_a_common_key_are_warned_about() {
     let vips: Vec<&str> = VIPS.iter().copied().chain(["192.0.2.9"]).collect();
     assert_eq!(
-        warnings(&with_services(PAIR, &vips)),
+        warnings(&(with_services(PAIR, &vips) + SYNC)),
         ["line 54: service[3].vip: 192.0.2.9 is in no group, while others are: every node answers for it; \
           add it to the `vips` of an [[ha.group]]"]
     );
     let two_ports = with_services(PAIR, &vips)
+        + SYNC
         + "\n[[service]]\nname = \"again\"\nvip = \"192.0.2.9\"\nport = 81\n"
         + "[[service.backend]]\naddress = \"10.0.0.1\"\n";
     assert_eq!(warnings(&two_ports).len(), 1, "once for each VIP");

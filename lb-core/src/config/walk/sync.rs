@@ -13,7 +13,8 @@ pub(super) const SYNC_KEYS: &[&str] = &["listen", "peers", "mode", "max_rate"];
 const DEFAULT_RATE: u64 = 25_000_000;
 
 pub(super) fn sync(section: &Section<'_>, notes: &mut Notes) -> FlowSync {
-    let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+    // With a port, which peers take over that have none: nothing is wrong with them.
+    let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 1);
     let listen_remedy = "write this node's own address and a port: listen = \"192.0.2.1:7301\"";
     let peers_remedy = "list the other nodes' addresses: peers = [\"192.0.2.2:7301\"]";
     let listen = section.required("listen", None, listen_remedy, notes, read::listen).unwrap_or(nowhere);
