@@ -159,9 +159,13 @@ async fn supervise(
         End::Stop { hold } => hold,
         End::Detach | End::Detached => None,
     };
-    if let Some(time) = hold {
-        controller.announce_hold(time);
-    }
+    let hold = match hold {
+        Some(time) if !controller.announce_hold(time).await => {
+            tracing::warn!("not every other node knows of the restart: VIPs of groups are given away");
+            None
+        }
+        hold => hold,
+    };
     controller.ha.stop(hold);
     let _ = stop_api.send(());
     // Answers on their way are given time by the server itself.

@@ -171,7 +171,7 @@ impl Sync {
         Some(peer.address)
     }
 
-    /// Answers [`Effect::HandOverAsked`].
+    /// Answers [`Effect::HandOverAsked`] and [`Effect::Hold`].
     pub fn reply_to_hand_over(&mut self, group: &str, accepted: bool) {
         self.tell(&Message::HandOverReply { group: group.to_owned(), accepted });
     }

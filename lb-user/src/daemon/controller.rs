@@ -198,6 +198,9 @@ impl Controller {
         if failed {
             self.network_changed().await;
         }
+        if self.sync.fault.is_some() {
+            self.update_sync();
+        }
         if self.can_watch && self.watch_error.is_some() {
             self.watch_redirection();
         }

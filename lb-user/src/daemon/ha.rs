@@ -292,6 +292,14 @@ impl Controller {
         })
     }
 
+    /// Whether all groups that are active here have no other node, as far as can be known.
+    pub(super) async fn is_lone(&self) -> bool {
+        let Some(thread) = &self.ha.thread else { return true };
+        let Ok(view) = answer_of(thread.view()).await else { return false };
+        let mut active = view.units.iter().filter(|unit| unit.role == Role::Active);
+        active.all(|unit| unit.machine.as_ref().is_some_and(|machine| machine.lone))
+    }
+
     fn with_readiness(&self, group: HaGroupStatus) -> HaGroupStatus {
         let readiness = self.sync.readiness(&group.name).filter(|_| group.role == Role::Backup.to_string());
         HaGroupStatus {

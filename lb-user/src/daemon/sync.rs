@@ -35,6 +35,10 @@ const MAX_DATAGRAMS: usize = 4_096;
 /// A turn that comes so much after it was due means that this process was not there.
 const LATE: Duration = Duration::from_millis(100);
 
+/// How often peers are told of a planned restart, and how long each time is waited for them to confirm it.
+const HOLD_TRIES: u32 = 5;
+const HOLD_PATIENCE: Duration = Duration::from_millis(100);
+
 /// Flow sync as the daemon's loop has it.
 #[derive(Default)]
 pub(super) struct FlowSync {
@@ -52,6 +56,8 @@ pub(super) struct FlowSync {
     followed: BTreeSet<ServiceKey>,
     /// Names of peers that were heard.
     names: BTreeMap<SocketAddr, String>,
+    /// Groups that peers have agreed to take over, or to leave here for the time of a restart.
+    confirmed: BTreeSet<(SocketAddr, String)>,
     /// The last turn came later than it should: what it read may have waited.
     was_late: bool,
 }
@@ -115,7 +121,7 @@ impl Controller {
             return;
         }
         self.sync.at_work = None;
-        self.sync.fault = None;
+        let fault_before = self.sync.fault.take();
         self.sync.configured.clone_from(&wanted);
         let Some((sync, cluster)) = wanted else {
             self.sync.names.clear();
@@ -125,7 +131,9 @@ impl Controller {
             Ok(at_work) => self.sync.at_work = Some(at_work),
             Err(error) => {
                 let fault = format!("{error:#}");
-                tracing::error!(error = %fault, "flows are not told to other nodes");
+                if fault_before.as_ref() != Some(&fault) {
+                    tracing::error!(error = %fault, "flows are not told to other nodes; it is tried again");
+                }
                 self.sync.fault = Some(fault);
             }
         }
@@ -299,8 +307,11 @@ impl Controller {
             }
             Effect::HandOverAsked { peer, group } => self.take_over_asked(peer, &group),
             Effect::HandOverReply { peer, group, accepted } => {
+                if accepted {
+                    self.sync.confirmed.insert((peer, group.clone()));
+                }
                 let peer = self.sync.name_of(peer);
-                tracing::info!(%peer, %group, accepted, "answer to the request to take over");
+                tracing::info!(%peer, %group, accepted, "answered what it was asked for");
             }
             Effect::Hold { peer, group, time } => self.hold_asked(peer, &group, time),
             Effect::Warning(text) => tracing::warn!("flow sync: {text}"),
@@ -338,6 +349,10 @@ impl Controller {
         tracing::info!(peer = %from, %group, ?time, "a node restarts as planned: its VIPs are left to it for so long");
         if let Some(unit) = self.unit_of(group) {
             self.ha.hold(&unit, boot_time() + time);
+            if let Some(at_work) = &mut self.sync.at_work {
+                at_work.engine.reply_to_hand_over(group, true);
+            }
+            self.flush_sync();
         }
     }
 
@@ -355,13 +370,38 @@ impl Controller {
         self.flush_sync();
     }
 
-    /// Tells all peers that this node restarts and will be back within this time.
-    pub(super) fn announce_hold(&mut self, time: Duration) {
-        let Some(at_work) = &mut self.sync.at_work else { return };
-        for group in self.sync.facts.groups.iter().filter(|group| group.active) {
-            at_work.engine.hold(&group.name, time);
+    /// Tells all peers that this node restarts and will be back within this time. Whether that is in order: every one of them
+    /// has confirmed it, or there is nobody else. One that does not know of it would answer for the VIPs as well.
+    pub(super) async fn announce_hold(&mut self, time: Duration) -> bool {
+        let active: Vec<String> = {
+            let groups = self.sync.facts.groups.iter().filter(|group| group.active);
+            groups.map(|group| group.name.clone()).collect()
+        };
+        let Some(peers) = self.sync.peers() else { return false };
+        if active.is_empty() {
+            return true;
         }
-        self.flush_sync();
+        if !peers.iter().all(|peer| peer.up) {
+            return peers.iter().all(|peer| !peer.up) && self.is_lone().await;
+        }
+        self.sync.confirmed.clear();
+        for _ in 0..HOLD_TRIES {
+            if let Some(at_work) = &mut self.sync.at_work {
+                active.iter().for_each(|group| at_work.engine.hold(group, time));
+            }
+            self.flush_sync();
+            let end = tokio::time::Instant::now() + HOLD_PATIENCE;
+            while tokio::time::timeout_at(end, self.sync.ready()).await.is_ok() {
+                self.sync_turn();
+                let is_confirmed = |peer: &PeerStatus| {
+                    active.iter().all(|group| self.sync.confirmed.contains(&(peer.address, group.clone())))
+                };
+                if peers.iter().all(is_confirmed) {
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// Sends what waits to be sent; whatever else there is can't have come up since the last turn.

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use fairlead_tests::lab::ha::{Cut, GROUP, overlap};
 use fairlead_tests::lab::{Fairlead, wait_until};
+use nix::sys::signal::Signal;
 use std::time::Duration;
 
 use crate::scene::*;
@@ -136,6 +137,27 @@ fn a_planned_restart_moves_nothing_and_is_answered_through() -> Result<()> {
     assert_eq!(record.answerers().keys().copied().collect::<Vec<_>>(), [trio.macs[0]]);
     assert_eq!(trio.nodes[1].json(&["ha", "status"])?["transitions"], before);
     whole(herd)
+}
+
+#[test]
+fn a_restart_that_not_all_nodes_know_of_is_a_goodbye() -> Result<()> {
+    let trio = Trio::start(3, |_| {})?;
+    trio.until_ready(1, "full")?;
+    wait_until("all nodes are there", SOON, || {
+        let peers = trio.nodes[0].json(&["ha", "status"])?["sync"]["peers"].clone();
+        Ok(peers.as_array().is_some_and(|peers| peers.iter().all(|peer| peer["up"] == true)))
+    })?;
+    let watch = trio.watch(false)?;
+    until_answered_by(&watch, trio.macs[0])?;
+    trio.nodes[2].signal(Signal::SIGSTOP)?;
+    trio.nodes[0].ok(&["stop", "--hold", "10s"])?;
+    until_answered_by(&watch, trio.macs[1])?;
+    more_answers(&watch, 100)?;
+    let log = trio.nodes[0].log();
+    ensure!(log.contains("VIPs of groups are given away"), "{log}");
+    let record = watch.stop()?;
+    assert_eq!(overlap(&record, Duration::ZERO..Duration::MAX).requests, 0, "both answered");
+    trio.nodes[2].signal(Signal::SIGCONT)
 }
 
 #[test]

@@ -35,13 +35,13 @@ pub enum Effect {
         /// Name of the group.
         group: String,
     },
-    /// A peer's answer to [`super::Sync::hand_over`].
+    /// A peer's answer to [`super::Sync::hand_over`] or [`super::Sync::hold`].
     HandOverReply {
         /// The peer.
         peer: SocketAddr,
         /// Name of the group.
         group: String,
-        /// Whether it takes over.
+        /// Whether it takes over, or leaves the group here.
         accepted: bool,
     },
     /// A peer restarts as planned, and is not to be taken for dead.

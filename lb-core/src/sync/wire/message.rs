@@ -129,7 +129,7 @@ pub enum Message {
         /// Name of the group.
         group: String,
     },
-    /// Answer to [`Message::HandOver`].
+    /// Answer to [`Message::HandOver`] and [`Message::Hold`].
     HandOverReply {
         /// Name of the group.
         group: String,

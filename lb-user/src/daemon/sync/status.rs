@@ -79,6 +79,13 @@ impl Controller {
                 ));
             }
         }
+        let up: Vec<PeerStatus> =
+            self.sync.peers().unwrap_or_default().into_iter().filter(|peer| peer.up).collect();
+        let has = |peer: &PeerStatus, name: &str| peer.groups.iter().any(|group| group.name == name);
+        let groups = self.loaded.config.ha.groups.iter().map(|group| group.name.as_str());
+        faults.extend(groups.filter(|name| !up.is_empty() && !up.iter().any(|peer| has(peer, name))).map(
+            |name| format!("no other node has a group \"{name}\": its flows are told to nobody; give it the same name on all"),
+        ));
         faults
     }
 }
