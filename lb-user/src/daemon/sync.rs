@@ -401,6 +401,11 @@ impl Controller {
                 }
             }
         }
+        // Those who know of it are not to wait for anything.
+        if let Some(at_work) = &mut self.sync.at_work {
+            active.iter().for_each(|group| at_work.engine.hold(group, Duration::ZERO));
+        }
+        self.flush_sync();
         false
     }
 

@@ -151,7 +151,7 @@ fn a_restart_that_not_all_nodes_know_of_is_a_goodbye() -> Result<()> {
     until_answered_by(&watch, trio.macs[0])?;
     trio.nodes[2].signal(Signal::SIGSTOP)?;
     trio.nodes[0].ok(&["stop", "--hold", "10s"])?;
-    until_answered_by(&watch, trio.macs[1])?;
+    until_answered_by(&watch, trio.macs[1]).with_context(|| trio.nodes[0].log())?;
     more_answers(&watch, 100)?;
     let log = trio.nodes[0].log();
     ensure!(log.contains("VIPs of groups are given away"), "{log}");
