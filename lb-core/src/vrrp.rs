@@ -41,6 +41,7 @@ mod advert;
 mod announce;
 mod effect;
 mod input;
+mod lateness;
 mod lowering;
 mod machine;
 mod reason;
@@ -51,14 +52,15 @@ mod view;
 pub use advert::{Advert, AdvertError, ChecksumForm, Decoded, EncodeError, MAX_ADDRESSES, Received, vrid_of};
 pub use effect::{Effect, Warning};
 pub use input::Input;
+pub use lateness::{LATE, LATENESS_BOUNDS, LATENESS_WINDOW, Lateness};
 pub use lowering::Lowering;
 pub use machine::{
     GIVER_SILENT_INTERVALS, HANDOVER_INTERVALS, LEASE_INTERVALS, LONE_INTERVALS, MAX_HOLD, MIN_REPLY_GAP,
-    Machine, TAKEOVER_INTERVALS, TIE_INTERVALS,
+    Machine, RIVAL_SILENT_INTERVALS, TAKEOVER_INTERVALS, TIE_INTERVALS,
 };
-pub use reason::{Reason, Transition};
+pub use reason::{Cause, Reason, Transition};
 pub use settings::{RouterSettings, Settings};
-pub use statistics::{Discards, Statistics};
+pub use statistics::{Discards, Statistics, Transitions};
 pub use view::{Heard, MachineView, RouterView};
 
 /// IP protocol number of VRRP (RFC 9568, 5.1.1.4 and 5.1.2.4).

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::announce::Announcements;
 use super::view::{MachineView, RouterView};
-use super::{Effect, Input, Priority, Reason, Role, RouterId, Settings, Transition, Warning};
+use super::{Effect, Input, Priority, Reason, Role, RouterId, Settings, Transition, Transitions, Warning};
 
 mod active;
 mod backup;
@@ -32,6 +32,8 @@ pub const TAKEOVER_INTERVALS: u32 = 4;
 pub const GIVER_SILENT_INTERVALS: u32 = 3;
 /// Advert intervals after which a tie is settled on a router other than the first one: two adverts on that may be lost.
 pub const TIE_INTERVALS: u32 = 3;
+/// Intervals of a rival's silence after which there is none any more: two of its adverts may be lost.
+pub const RIVAL_SILENT_INTERVALS: u32 = 3;
 /// Longest time that a planned restart may ask for. A peer's word, or a typing error, should not leave VIPs unanswered
 /// for longer than somebody would watch it.
 pub const MAX_HOLD: Duration = Duration::from_secs(600);
@@ -84,6 +86,7 @@ pub struct Machine {
     /// As last written, or found at the start.
     lease: Duration,
     last: Option<Transition>,
+    transitions: Transitions,
     effects: VecDeque<Effect>,
 }
 
@@ -104,6 +107,7 @@ impl Machine {
             peer_heard_at: Duration::ZERO,
             lease: Duration::ZERO,
             last: None,
+            transitions: Transitions::default(),
             effects: VecDeque::new(),
         }
     }
@@ -183,19 +187,21 @@ impl Machine {
     /// Everything there is to show.
     #[must_use]
     pub fn view(&self, now: Duration) -> MachineView {
-        let router = |(id, router): (&RouterId, &Router)| RouterView {
-            id: *id,
-            vrid: router.settings.vrid,
-            heard: router.heard,
-            statistics: router.statistics,
-        };
         let active = match &self.state {
             State::Active(active) => Some(active),
             State::Init | State::Backup(_) => None,
         };
+        let router = |(id, router): (&RouterId, &Router)| RouterView {
+            id: *id,
+            vrid: router.settings.vrid,
+            heard: router.heard,
+            rival_for: active.and_then(|_| router.rival_for(now)),
+            statistics: router.statistics,
+        };
         MachineView {
             role: self.role(),
             last: self.last.clone(),
+            transitions: self.transitions,
             priority: self.priority(),
             lease: (self.lease > now).then_some(self.lease),
             lone: active.is_some_and(Active::is_lone),
@@ -318,6 +324,7 @@ impl Machine {
         let from = self.role();
         self.state = state;
         let transition = Transition { from, to: self.role(), reason, at: now };
+        self.transitions.count(transition.reason.cause());
         self.last = Some(transition.clone());
         self.effects.push_back(Effect::Transition(transition));
     }

@@ -66,6 +66,117 @@ pub enum Reason {
     Fault(String),
 }
 
+/// Why a role changed, without the particulars: what changes are counted by. Each leads to one role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// [`Reason::Started`].
+    Started,
+    /// [`Reason::Stopped`].
+    Stopped,
+    /// [`Reason::NoneHeard`].
+    NoneHeard,
+    /// [`Reason::Resigned`].
+    Resigned,
+    /// [`Reason::Preempted`].
+    Preempted,
+    /// [`Reason::TakenOver`].
+    TakenOver,
+    /// [`Reason::Better`].
+    Better,
+    /// [`Reason::HandedOver`].
+    HandedOver,
+    /// [`Reason::Late`]; of external decisions one whose lease ran out before it was renewed.
+    Late,
+    /// [`Reason::Fault`].
+    Fault,
+    /// An external decision: answer.
+    ToldActive,
+    /// An external decision: do not.
+    ToldStandby,
+}
+
+impl Cause {
+    /// All of them, in their order.
+    pub const ALL: &[Self] = &[
+        Self::Started,
+        Self::Stopped,
+        Self::NoneHeard,
+        Self::Resigned,
+        Self::Preempted,
+        Self::TakenOver,
+        Self::Better,
+        Self::HandedOver,
+        Self::Late,
+        Self::Fault,
+        Self::ToldActive,
+        Self::ToldStandby,
+    ];
+
+    /// Whether a machine has it, or who carries out external decisions.
+    #[must_use]
+    pub const fn is_of(self, external: bool) -> bool {
+        match self {
+            Self::Late | Self::Fault => true,
+            Self::ToldActive | Self::ToldStandby => external,
+            _ => !external,
+        }
+    }
+
+    /// The role that it leads to.
+    #[must_use]
+    pub const fn to(self) -> Role {
+        match self {
+            Self::Stopped => Role::Init,
+            Self::NoneHeard | Self::Resigned | Self::Preempted | Self::TakenOver | Self::ToldActive => {
+                Role::Active
+            }
+            Self::Started
+            | Self::Better
+            | Self::HandedOver
+            | Self::Late
+            | Self::Fault
+            | Self::ToldStandby => Role::Backup,
+        }
+    }
+
+    /// A word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Stopped => "stopped",
+            Self::NoneHeard => "none_heard",
+            Self::Resigned => "resigned",
+            Self::Preempted => "preempted",
+            Self::TakenOver => "taken_over",
+            Self::Better => "better",
+            Self::HandedOver => "handed_over",
+            Self::Late => "late",
+            Self::Fault => "fault",
+            Self::ToldActive | Self::ToldStandby => "command",
+        }
+    }
+}
+
+impl Reason {
+    /// Without the particulars.
+    #[must_use]
+    pub const fn cause(&self) -> Cause {
+        match self {
+            Self::Started => Cause::Started,
+            Self::Stopped => Cause::Stopped,
+            Self::NoneHeard { .. } => Cause::NoneHeard,
+            Self::Resigned { .. } => Cause::Resigned,
+            Self::Preempted { .. } => Cause::Preempted,
+            Self::TakenOver => Cause::TakenOver,
+            Self::Better { .. } => Cause::Better,
+            Self::HandedOver { .. } => Cause::HandedOver,
+            Self::Late { .. } => Cause::Late,
+            Self::Fault(_) => Cause::Fault,
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

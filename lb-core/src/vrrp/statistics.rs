@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::AdvertError;
+use super::{AdvertError, Cause};
 
 /// Counters of one virtual router, since its machine was made or the router added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -15,7 +15,8 @@ pub struct Statistics {
     pub received: u64,
     /// Of these with priority 0.
     pub received_zero: u64,
-    /// Of these heard of a worse one while active: two were active at the same time.
+    /// Of these heard while active of another one that was so too, and this node did not yield to it at once: it was worse,
+    /// or a tie was not settled yet. A few are usual when the role moves.
     pub rivals: u64,
     /// Of these with another interval than ours.
     pub other_interval: u64,
@@ -68,6 +69,23 @@ impl Discards {
         *counter += 1;
     }
 
+    /// Each with a word for it.
+    #[must_use]
+    pub const fn by_reason(&self) -> [(&'static str, u64); 10] {
+        [
+            ("hop_limit", self.hop_limit),
+            ("family", self.family),
+            ("length", self.length),
+            ("version", self.version),
+            ("type", self.packet_type),
+            ("checksum", self.checksum),
+            ("vrid", self.vrid),
+            ("no_address", self.no_address),
+            ("interval", self.interval),
+            ("own_address", self.own_address),
+        ]
+    }
+
     /// All of them.
     #[must_use]
     pub const fn total(&self) -> u64 {
@@ -81,5 +99,50 @@ impl Discards {
             + self.no_address
             + self.interval
             + self.own_address
+    }
+}
+
+/// Changes of a role, by cause, since it is decided about here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transitions([u64; Cause::ALL.len()]);
+
+impl Transitions {
+    /// One more.
+    pub fn count(&mut self, cause: Cause) {
+        if let Some(counter) = self.0.get_mut(cause as usize) {
+            *counter += 1;
+        }
+    }
+
+    /// How many had this cause.
+    #[must_use]
+    pub fn of(&self, cause: Cause) -> u64 {
+        self.0.get(cause as usize).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_has_a_counter_of_its_own() {
+        let mut transitions = Transitions::default();
+        for (index, cause) in Cause::ALL.iter().enumerate() {
+            assert_eq!(*cause as usize, index);
+            (0..index).for_each(|_| transitions.count(*cause));
+        }
+        for (count, cause) in (0..).zip(Cause::ALL) {
+            assert_eq!(transitions.of(*cause), count);
+        }
+    }
+
+    #[test]
+    fn every_discarded_packet_has_a_reason() {
+        let mut discards = Discards::default();
+        discards.count(AdvertError::Checksum);
+        discards.count(AdvertError::Type(3));
+        let sum: u64 = discards.by_reason().iter().map(|(_, count)| count).sum();
+        assert_eq!((sum, discards.total()), (2, 2));
     }
 }

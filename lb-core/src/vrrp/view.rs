@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{AdvertInterval, Priority, Role, RouterId, Statistics, Transition};
+use super::{AdvertInterval, Priority, Role, RouterId, Statistics, Transition, Transitions};
 
 /// A machine as it is, for people and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct MachineView {
     pub role: Role,
     /// The last change of the role, with when and why; `None` before the start.
     pub last: Option<Transition>,
+    /// Its changes.
+    pub transitions: Transitions,
     /// Priority after what is tracked lowered it.
     pub priority: Priority,
     /// Until when it answers for the VIPs, if it does.
@@ -51,6 +53,8 @@ pub struct RouterView {
     pub vrid: u8,
     /// Who else was heard to be active, last; seen from an active node a rival.
     pub heard: Option<Heard>,
+    /// For how long another one has been heard to be active while this one is, if so: two are active.
+    pub rival_for: Option<Duration>,
     /// Counters.
     pub statistics: Statistics,
 }

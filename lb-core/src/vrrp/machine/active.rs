@@ -213,16 +213,22 @@ impl Machine {
             Rank::Better => {
                 self.yield_to(now, id, advert, Reason::Better { from, priority: advert.priority })
             }
-            Rank::Worse => self.assert_role(now, id),
-            Rank::Open => {}
+            Rank::Worse => {
+                self.note_rival(now, id, advert.interval);
+                self.assert_role(now);
+            }
+            Rank::Open => self.note_rival(now, id, advert.interval),
+        }
+    }
+
+    fn note_rival(&mut self, now: Duration, id: RouterId, interval: AdvertInterval) {
+        if let Some(router) = self.routers.get_mut(&id) {
+            router.note_rival(now, interval);
         }
     }
 
     /// A worse one is active too: it should know, and hosts that may have learnt its address (RFC 9568, 6.4.3).
-    fn assert_role(&mut self, now: Duration, id: RouterId) {
-        if let Some(router) = self.routers.get_mut(&id) {
-            router.statistics.rivals += 1;
-        }
+    fn assert_role(&mut self, now: Duration) {
         self.reply(now);
         let interval = self.settings.interval;
         if let State::Active(active) = &mut self.state {

@@ -222,6 +222,7 @@ impl Machine {
         self.hold = None;
         for router in self.routers.values_mut() {
             router.statistics.became_active += 1;
+            router.forget_rival();
         }
         self.enter(now, State::Active(Active::new(now)), reason);
         self.advertise(now);

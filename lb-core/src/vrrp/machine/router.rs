@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::RIVAL_SILENT_INTERVALS;
 use crate::vrrp::{Advert, AdvertInterval, Heard, Priority, RouterId, RouterSettings, Statistics, Warning};
 
 #[derive(Clone, Debug)]
@@ -10,8 +11,19 @@ pub(super) struct Router {
     pub(super) settings: RouterSettings,
     /// Who was heard to be active, last.
     pub(super) heard: Option<Heard>,
+    /// Heard while this node is active; of an earlier time as active once it is so again.
+    rival: Option<Rival>,
     pub(super) statistics: Statistics,
     warned: Warned,
+}
+
+/// Another active one, or several.
+#[derive(Clone, Copy, Debug)]
+struct Rival {
+    /// Heard first, without a silence since.
+    since: Duration,
+    /// Without another advert until then it counts as gone.
+    until: Duration,
 }
 
 /// What was warned of, until settings change.
@@ -24,7 +36,13 @@ struct Warned {
 
 impl Router {
     pub(super) fn new(settings: RouterSettings) -> Self {
-        Self { settings, heard: None, statistics: Statistics::default(), warned: Warned::default() }
+        Self {
+            settings,
+            heard: None,
+            rival: None,
+            statistics: Statistics::default(),
+            warned: Warned::default(),
+        }
     }
 
     pub(super) fn reconfigure(&mut self, settings: &RouterSettings) {
@@ -59,6 +77,24 @@ impl Router {
             self.warn_of_addresses(id, from, &advert.addresses),
         ];
         warnings.into_iter().flatten().collect()
+    }
+
+    /// An advert of one that is active, as this node is and stays for now.
+    pub(super) fn note_rival(&mut self, now: Duration, interval: AdvertInterval) {
+        self.statistics.rivals += 1;
+        let since = self.rival.filter(|rival| now < rival.until).map_or(now, |rival| rival.since);
+        let until = now.saturating_add(interval.times(RIVAL_SILENT_INTERVALS));
+        self.rival = Some(Rival { since, until });
+    }
+
+    /// This node has just become active: it has no rival yet.
+    pub(super) const fn forget_rival(&mut self) {
+        self.rival = None;
+    }
+
+    /// For how long there has been another active one, as long as this node is active.
+    pub(super) fn rival_for(&self, now: Duration) -> Option<Duration> {
+        self.rival.filter(|rival| now < rival.until).map(|rival| now.saturating_sub(rival.since))
     }
 
     fn warn_of_priority(

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::vrrp::{Advert, AdvertError, AdvertInterval, RouterSettings};
+use crate::vrrp::{Advert, AdvertError, AdvertInterval, Cause, RouterSettings};
 
 mod anything;
 mod election;

@@ -81,6 +81,9 @@ proptest! {
                     Effect::SendAdvert { priority: 1.., .. } => {
                         prop_assert!(lease.is_some_and(|until| until > Duration::ZERO), "no lease before the advert");
                     }
+                    Effect::Transition(change) => {
+                        prop_assert_eq!(change.reason.cause().to(), change.to, "{}", change.reason);
+                    }
                     _ => {}
                 }
             }

@@ -98,6 +98,38 @@ fn an_active_one_answers_a_worse_one_at_once() {
 }
 
 #[test]
+fn a_rival_lasts_from_its_first_advert_until_three_intervals_after_its_last() {
+    let mut bench = Bench::active(settings());
+    let rival_for = |bench: &Bench, at: u64| bench.view(at).routers[0].rival_for;
+    assert_eq!(rival_for(&bench, 3_700), None);
+    for at in [4_000, 5_000, 7_000] {
+        bench.run(at);
+        bench.put(at, heard(HIGHER, 99));
+    }
+    assert_eq!(rival_for(&bench, 9_999), Some(ms(5_999)), "one of its adverts was lost, and then all");
+    assert_eq!(rival_for(&bench, 10_000), None);
+    bench.run(10_000);
+    bench.put(10_100, heard(LOWER, 98));
+    assert_eq!(rival_for(&bench, 10_200), Some(ms(100)), "another one, or the same after a silence");
+    bench.put(10_300, heard(HIGHER, 101));
+    assert_eq!(rival_for(&bench, 10_300), None, "there is one active again");
+    assert_eq!(bench.view(10_300).routers[0].statistics.rivals, 4, "it was not yielded to four times");
+}
+
+#[test]
+fn changes_of_the_role_are_counted_by_cause() {
+    let mut bench = Bench::active(settings());
+    bench.put(4_000, heard(HIGHER, 101));
+    bench.put(4_100, heard(HIGHER, 0));
+    bench.run(6_000);
+    let transitions = bench.view(6_000).transitions;
+    let counted =
+        Cause::ALL.iter().map(|cause| (*cause, transitions.of(*cause))).filter(|(_, count)| *count > 0);
+    let expected = [Cause::Started, Cause::NoneHeard, Cause::Resigned, Cause::Better].map(|cause| (cause, 1));
+    assert_eq!(counted.collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn an_active_one_answers_a_goodbye_at_once() {
     let mut bench = Bench::active(settings());
     bench.check(4_000, heard(HIGHER, 0), &["lease 7000", "advert 100"]);
