@@ -230,6 +230,13 @@ impl AdvertInterval {
         Duration::from_millis(self.0 as u64 * 10)
     }
 
+    /// By how much the renewal of a usual lease may be late before the role is given up: it is half an interval then from
+    /// its end.
+    #[must_use]
+    pub fn lateness_limit(self) -> Duration {
+        self.times(LEASE_INTERVALS - 1) - self.duration() / 2
+    }
+
     /// So many of them.
     #[must_use]
     pub fn times(self, count: u32) -> Duration {

@@ -214,7 +214,7 @@ async fn handle(controller: &mut Controller, command: Command) -> Option<End> {
         Command::Ha(to) => answer(to, controller.ha_status().await),
         Command::HaDo { command, answer: to } => answer(to, controller.ha_command(&command).await),
         Command::Counters(to) => answer(to, Ok(controller.counters())),
-        Command::Metrics { lifetime, answer: to } => answer(to, controller.metrics(lifetime)),
+        Command::Metrics { lifetime, answer: to } => answer(to, controller.metrics(lifetime).await),
         Command::Config(to) => answer(to, Ok(controller.config_reply())),
         Command::Reload(to) => answer(to, controller.reload().await),
         Command::Confirm(to) => answer(to, controller.confirm()),

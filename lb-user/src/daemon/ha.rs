@@ -1,6 +1,7 @@
 //! High availability from the daemon's side: which groups there are, what is tracked of them, what is told of them. The
 //! leases themselves are kept by a thread of their own ([`thread`]).
 
+mod fault;
 mod link;
 pub(super) mod roles;
 pub(super) mod thread;
@@ -27,6 +28,8 @@ use crate::api::{ApiError, Timestamp};
 use crate::bpf::mapped::Mapped;
 use crate::bpf::program;
 use crate::ha::source_of;
+use fault::Fault;
+pub(super) use fault::{FaultReason, Trouble};
 use roles::{Roles, Stand};
 use thread::{Thread, View};
 use unit::{Deed, GroupSpec, InterfaceSpec, PeerNews, Tracked, UnitSpec, UnitView};
@@ -40,6 +43,12 @@ const MAX_EVENTS: usize = 256;
 /// By how much a priority is lowered when a service of the group has no healthy backend: enough for every usual distance
 /// between two nodes.
 const NO_BACKEND_PENALTY: u8 = 100;
+
+/// How long a client waits for the thread, which answers in microseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a scrape does.
+const SCRAPE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Something that the log is to tell.
 #[derive(Debug)]
@@ -123,6 +132,12 @@ impl HighAvailability {
         if let Some(thread) = &self.thread {
             thread.hold(unit, until);
         }
+    }
+
+    /// How the thread and its units are; without a group there is none. Metrics tell that it does not answer, and the
+    /// daemon's loop does not wait for long to find that out.
+    pub(super) async fn seen(&self) -> Option<Result<View, ApiError>> {
+        Some(answer_within(self.thread.as_ref()?.view(), SCRAPE_PATIENCE).await)
     }
 
     /// Ends the thread: with a goodbye, or with leases of this length where peers know of the restart.
@@ -229,20 +244,21 @@ impl Controller {
     }
 
     /// Why VIPs can't be answered for on an interface.
-    fn fault_of(&self, interface: &str) -> Option<String> {
+    fn fault_of(&self, interface: &str) -> Option<Fault> {
         let Some(link) = self.links.iter().find(|link| link.name == interface) else {
-            return Some(format!("there is no interface {interface}"));
+            return Some(FaultReason::NoInterface.because(format!("there is no interface {interface}")));
         };
         if !link.up {
-            return Some(format!("interface {interface} is down"));
+            return Some(FaultReason::InterfaceDown.because(format!("interface {interface} is down")));
         }
         if !link.carrier {
-            return Some(format!("interface {interface} has no carrier"));
+            return Some(FaultReason::NoCarrier.because(format!("interface {interface} has no carrier")));
         }
         let attached = self.attached.get(interface).is_some_and(|attached| {
             attached.ifindex == link.index && attached.program.is_none_or(|name| name == program::BALANCER)
         });
-        (!attached).then(|| format!("the program is not attached to {interface}"))
+        let text = || format!("the program is not attached to {interface}");
+        (!attached).then(|| FaultReason::NotAttached.because(text()))
     }
 
     /// Why this node can't answer for groups, one sentence each.
@@ -350,7 +366,11 @@ impl Controller {
 }
 
 async fn answer_of<T>(answer: oneshot::Receiver<T>) -> Result<T, ApiError> {
-    match tokio::time::timeout(Duration::from_secs(5), answer).await {
+    answer_within(answer, PATIENCE).await
+}
+
+async fn answer_within<T>(answer: oneshot::Receiver<T>, patience: Duration) -> Result<T, ApiError> {
+    match tokio::time::timeout(patience, answer).await {
         Ok(Ok(answer)) => Ok(answer),
         _ => Err(ApiError::internal(
             "the thread that keeps leases does not answer",
@@ -368,14 +388,14 @@ fn thread_status(view: &View) -> HaThreadStatus {
             .into_iter()
             .filter_map(|result| result.clone().err())
             .collect(),
-        lateness_max_us: microseconds(view.lateness_max),
-        late_wakeups: view.late,
+        lateness_max_us: microseconds(view.lateness.max),
+        late_wakeups: view.lateness.late,
         unknown_routers: view.unknown_routers,
     }
 }
 
 /// What a moment of CLOCK_BOOTTIME is on the wall clock.
-fn wall(view: &View, at: Duration) -> Timestamp {
+pub(super) fn wall(view: &View, at: Duration) -> Timestamp {
     let now = SystemTime::now();
     Timestamp(match view.now.checked_sub(at) {
         Some(ago) => now - ago,
@@ -406,7 +426,7 @@ fn groups_of(view: &View, unit: &UnitView) -> Vec<HaGroupStatus> {
             not_ready: None,
             lone: unit.machine.as_ref().is_some_and(|machine| machine.lone),
             fault: unit.machine.as_ref().and_then(|machine| machine.fault.clone()),
-            problems: unit.problems.clone(),
+            problems: unit.problems.iter().map(|(_, text)| text.clone()).collect(),
             routers: routers
                 .map(|router| HaRouterStatus {
                     vrid: router.vrid,

@@ -1,5 +1,7 @@
 //! All metrics at one moment. No flow is looked at: what concerns flows is from the last sweep.
 
+mod ha;
+
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -23,22 +25,26 @@ const COMMIT: Option<&str> = option_env!("FAIRLEAD_COMMIT");
 impl Controller {
     /// The text for Prometheus: the last one if it was written less than `lifetime` ago, else that of this moment. It
     /// is kept here and not where it is asked for, so that clients who do not wait for it cost no second one either.
-    pub(super) fn metrics(&mut self, lifetime: Duration) -> Result<Bytes, ApiError> {
+    pub(super) async fn metrics(&mut self, lifetime: Duration) -> Result<Bytes, ApiError> {
         let now = Instant::now();
         match &self.metrics_text {
             Some((at, text)) if now.duration_since(*at) < lifetime => return Ok(text.clone()),
             _ => {}
         }
-        let text = Bytes::from(self.write_metrics()?);
+        let text = Bytes::from(self.write_metrics().await?);
         self.metrics_text = Some((now, text.clone()));
         Ok(text)
     }
 
-    fn write_metrics(&mut self) -> Result<String, ApiError> {
+    async fn write_metrics(&mut self) -> Result<String, ApiError> {
         self.observe_traffic();
+        let seen = self.ha.seen().await;
         let mut out = Exposition::default();
         self.daemon_metrics(&mut out);
         self.interface_metrics(&mut out);
+        if let Some(seen) = seen {
+            self.ha_metrics(&mut out, seen.ok().as_ref());
+        }
         self.packet_metrics(&mut out);
         self.flow_table_metrics(&mut out);
         self.service_metrics(&mut out);

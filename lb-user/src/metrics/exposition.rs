@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use prometheus::TextEncoder;
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::family::{Family, Kind};
 
@@ -42,15 +42,7 @@ impl Exposition {
     /// # Panics
     /// As [`Self::count`].
     pub fn set(&mut self, family: Family, labels: &[String], value: f64) {
-        debug_assert_eq!(labels.len(), family.labels().len(), "labels of {}", family.name());
-        let pair = |(name, value): (&&str, &String)| {
-            let mut pair = LabelPair::default();
-            pair.set_name((*name).to_owned());
-            pair.set_value(value.clone());
-            pair
-        };
-        let given = family.labels().iter().zip(labels).filter(|(_, value)| !value.is_empty());
-        let mut metric = Metric::from_label(given.map(pair).collect());
+        let mut metric = labelled(family, labels);
         match family.kind() {
             Kind::Counter => {
                 let mut counter = Counter::default();
@@ -62,7 +54,35 @@ impl Exposition {
                 gauge.set_value(value);
                 metric.set_gauge(gauge);
             }
+            Kind::Histogram => debug_assert!(false, "{} is a histogram", family.name()),
         }
+        self.series.entry(family).or_default().push(metric);
+    }
+
+    /// Adds a histogram: by upper bound the number of values that do not exceed it, the number of all, and their sum.
+    ///
+    /// # Panics
+    /// As [`Self::count`], or if the family is no histogram.
+    pub fn histogram(
+        &mut self,
+        family: Family,
+        labels: &[String],
+        cumulative: impl Iterator<Item = (f64, u64)>,
+        (count, sum): (u64, f64),
+    ) {
+        debug_assert_eq!(family.kind(), Kind::Histogram, "{}", family.name());
+        let bucket = |(bound, count)| {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(bound);
+            bucket.set_cumulative_count(count);
+            bucket
+        };
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(cumulative.map(bucket).collect());
+        histogram.set_sample_count(count);
+        histogram.set_sample_sum(sum);
+        let mut metric = labelled(family, labels);
+        metric.set_histogram(histogram);
         self.series.entry(family).or_default().push(metric);
     }
 
@@ -81,6 +101,7 @@ impl Exposition {
                 out.set_field_type(match family.kind() {
                     Kind::Counter => MetricType::COUNTER,
                     Kind::Gauge => MetricType::GAUGE,
+                    Kind::Histogram => MetricType::HISTOGRAM,
                 });
                 out.set_metric(series);
                 out
@@ -88,6 +109,19 @@ impl Exposition {
             .collect();
         TextEncoder::new().encode_to_string(&families)
     }
+}
+
+/// A series without a value yet.
+fn labelled(family: Family, labels: &[String]) -> Metric {
+    debug_assert_eq!(labels.len(), family.labels().len(), "labels of {}", family.name());
+    let pair = |(name, value): (&&str, &String)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value(value.clone());
+        pair
+    };
+    let given = family.labels().iter().zip(labels).filter(|(_, value)| !value.is_empty());
+    Metric::from_label(given.map(pair).collect())
 }
 
 #[cfg(test)]

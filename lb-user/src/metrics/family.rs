@@ -7,6 +7,8 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// Counts by how much, from the start of the daemon.
+    Histogram,
 }
 
 impl Kind {
@@ -16,6 +18,7 @@ impl Kind {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
         }
     }
 }
@@ -79,6 +82,64 @@ families! {
     InterfaceUp = Gauge "fairlead_interface_up" ["interface"];
     /// Frames redirected to the interface that did not leave by it: refused by the kernel, or lost in the driver.
     RedirectFaults = Counter "fairlead_interface_redirect_errors_total" ["interface", "kind"];
+    /// 1, with who decides who is active (vrrp or external), and the names of cluster and node if they are configured. Like all that begins with `fairlead_ha_` only there with groups of VIPs.
+    HaInfo = Gauge "fairlead_ha_info" ["cluster", "node", "mode"];
+    /// Whether the thread that keeps leases and adverts answers; without it nothing else about groups is told.
+    HaThreadUp = Gauge "fairlead_ha_thread_up" [];
+    /// Whether that thread runs under SCHED_FIFO.
+    HaThreadRealtime = Gauge "fairlead_ha_thread_realtime" [];
+    /// Whether all memory of the daemon is locked, what is mapped later too.
+    HaMemoryLocked = Gauge "fairlead_ha_memory_locked" [];
+    /// By how much that thread woke late, each time that something was due.
+    HaLateness = Histogram "fairlead_ha_wakeup_lateness_seconds" [];
+    /// By how much it woke late at most, since the daemon started.
+    HaLatenessMax = Gauge "fairlead_ha_wakeup_lateness_max_seconds" [];
+    /// By how much it woke late at most in the last five to ten minutes.
+    HaLatenessRecent = Gauge "fairlead_ha_wakeup_lateness_recent_max_seconds" [];
+    /// How often it woke more than 5 ms late.
+    HaLateWakeups = Counter "fairlead_ha_late_wakeups_total" [];
+    /// Adverts for virtual routers that are not configured here.
+    HaUnknownRouters = Counter "fairlead_ha_unknown_router_adverts_total" [];
+    /// 1 for what this node is to the group: active, backup or init.
+    HaRole = Gauge "fairlead_ha_role" ["cluster", "group", "role"];
+    /// When the role last changed, the start of the daemon included, in seconds since 1970.
+    HaRoleTime = Gauge "fairlead_ha_role_changed_timestamp_seconds" ["group"];
+    /// How often the role changed, by the new one and why. Groups that move together count alike, and so in all that has no virtual router.
+    HaTransitions = Counter "fairlead_ha_transitions_total" ["group", "to", "reason"];
+    /// For how long the VIPs are answered for here unless the lease is renewed; 0: they are not.
+    HaLease = Gauge "fairlead_ha_lease_remaining_seconds" ["group"];
+    /// Time between adverts as configured.
+    HaInterval = Gauge "fairlead_ha_advert_interval_seconds" ["group"];
+    /// By how much a renewal of the lease may be late before the role is given up: one and a half intervals.
+    HaLatenessLimit = Gauge "fairlead_ha_lateness_limit_seconds" ["group"];
+    /// Priority in force: as configured, less what is tracked, 1 after a handover.
+    HaPriority = Gauge "fairlead_ha_priority" ["group"];
+    /// Priority as configured.
+    HaPriorityConfigured = Gauge "fairlead_ha_configured_priority" ["group"];
+    /// 1 for why the group can't be active here: no_interface, interface_down, no_carrier, not_attached, no_address (to send adverts from) or deaf (adverts can't be heard).
+    HaFault = Gauge "fairlead_ha_fault" ["group", "reason"];
+    /// 1 for what does not get through: adverts_not_sent or vips_not_announced.
+    HaProblem = Gauge "fairlead_ha_problem" ["group", "reason"];
+    /// 1 for what keeps the group from its usual course: paused; handed_over by a command until it is resumed; held_back, it does not preempt whom it gave its role to; hold, a peer restarts; lone, active with the longer lease of a node without peer.
+    HaCondition = Gauge "fairlead_ha_condition" ["group", "condition"];
+    /// Adverts sent, goodbyes too.
+    HaSent = Counter "fairlead_ha_adverts_sent_total" ["group", "vrid", "family"];
+    /// Of these goodbyes: adverts with priority 0.
+    HaSentZero = Counter "fairlead_ha_goodbyes_sent_total" ["group", "vrid", "family"];
+    /// Adverts received that were right.
+    HaReceived = Counter "fairlead_ha_adverts_received_total" ["group", "vrid", "family"];
+    /// Of these goodbyes: adverts with priority 0.
+    HaReceivedZero = Counter "fairlead_ha_goodbyes_received_total" ["group", "vrid", "family"];
+    /// Packets that were no adverts, or our own, by the check that they failed.
+    HaRejected = Counter "fairlead_ha_adverts_rejected_total" ["group", "vrid", "family", "reason"];
+    /// Adverts received that have another interval, or other addresses, than this node.
+    HaDiffering = Counter "fairlead_ha_adverts_differing_total" ["group", "vrid", "family", "what"];
+    /// Adverts of another active node while this one was active and stayed so. A few are usual when the role moves.
+    HaRivalAdverts = Counter "fairlead_ha_rival_adverts_total" ["group", "vrid", "family"];
+    /// For how long another active node has been heard while this one is active; 0: there is none.
+    HaRival = Gauge "fairlead_ha_rival_seconds" ["group", "vrid", "family"];
+    /// When another active node was last heard, in seconds since 1970.
+    HaHeardTime = Gauge "fairlead_ha_active_peer_heard_timestamp_seconds" ["group", "vrid", "family"];
     /// Packets that were sent on, answered or left to the kernel, by verdict.
     Packets = Counter "fairlead_packets_total" ["verdict"];
     /// Packets that were dropped, by reason.

@@ -154,7 +154,7 @@ pub struct HaRouterStatus {
     pub adverts_sent: u64,
     /// Adverts received.
     pub adverts_received: u64,
-    /// Adverts of a worse node while this one was active: two were active at the same time.
+    /// Adverts of another active node while this one was active and stayed so: two were active at the same time.
     pub rivals: u64,
     /// Packets that were no adverts.
     pub discarded: u64,

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use lb_core::vrrp::{Family, Input, Received, vrid_of};
+use lb_core::vrrp::{Family, Input, LATE, Lateness, Received, vrid_of};
 use tokio::sync::oneshot;
 
 use super::link::Links;
@@ -49,18 +49,13 @@ pub(crate) struct View {
     pub(crate) now: Duration,
     /// What keeps the thread from being late.
     pub(crate) real_time: RealTime,
-    /// By how much it woke late at most.
-    pub(crate) lateness_max: Duration,
-    /// How often it woke later than [`LATE`].
-    pub(crate) late: u64,
+    /// By how much it woke late.
+    pub(crate) lateness: Lateness,
     /// Adverts for virtual routers that are not configured here.
     pub(crate) unknown_routers: u64,
     /// The units.
     pub(crate) units: Vec<UnitView>,
 }
-
-/// Waking up later than this is counted: half of the shortest advert interval.
-pub(crate) const LATE: Duration = Duration::from_millis(5);
 
 /// What units act on.
 pub(super) struct Shell {
@@ -92,8 +87,7 @@ impl Thread {
                 units: Vec::new(),
                 shell,
                 real_time: make_real_time(),
-                lateness_max: Duration::ZERO,
-                late: 0,
+                lateness: Lateness::default(),
                 unknown_routers: 0,
             }
             .run(&inbox, heard, &waiter);
@@ -165,8 +159,7 @@ struct Loop {
     units: Vec<Unit>,
     shell: Shell,
     real_time: RealTime,
-    lateness_max: Duration,
-    late: u64,
+    lateness: Lateness,
     unknown_routers: u64,
 }
 
@@ -200,9 +193,10 @@ impl Loop {
 
     fn note_lateness(&mut self, now: Duration) {
         let due = self.units.iter().filter_map(Unit::next_deadline).min();
-        let late = due.map_or(Duration::ZERO, |due| now.saturating_sub(due));
-        self.lateness_max = self.lateness_max.max(late);
-        self.late += u64::from(late > LATE);
+        // What woke it before was a packet or an order, which says nothing about punctuality.
+        if let Some(late) = due.and_then(|due| now.checked_sub(due)) {
+            self.lateness.note(now, late);
+        }
     }
 
     fn receive(&mut self, now: Duration) {
@@ -312,8 +306,7 @@ impl Loop {
         View {
             now,
             real_time: self.real_time.clone(),
-            lateness_max: self.lateness_max,
-            late: self.late,
+            lateness: self.lateness,
             unknown_routers: self.unknown_routers,
             units: self.units.iter().map(|unit| unit.view(now, &self.shell)).collect(),
         }

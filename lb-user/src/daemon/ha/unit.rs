@@ -1,16 +1,17 @@
 //! Groups of VIPs that move together: who decides about them, and what the decision does to leases and links.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lb_core::config::HaGroup;
 use lb_core::vrrp::{
-    Advert, AdvertInterval, ChecksumForm, Effect, Family, Input, Lowering, Machine, MachineView, Priority,
-    Received, Role, RouterId, RouterSettings, Settings, Warning,
+    Advert, AdvertInterval, Cause, ChecksumForm, Effect, Family, Input, Lowering, Machine, MachineView,
+    Priority, Received, Role, RouterId, RouterSettings, Settings, Transitions, Warning,
 };
 
+use super::fault::{Fault, Trouble, obstacle};
 use super::link::Links;
 use super::thread::Shell;
 use super::{Event, Leases};
@@ -69,7 +70,7 @@ pub(crate) struct UnitSpec {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Tracked {
     /// Why it can't be active here.
-    pub(crate) fault: Option<String>,
+    pub(crate) fault: Option<Fault>,
     /// By how much its priority is lowered.
     pub(crate) penalty: u8,
 }
@@ -112,17 +113,31 @@ pub(crate) struct UnitView {
     pub(crate) lease: Option<Duration>,
     /// Since when it is what it is, and why.
     pub(crate) since: Option<(Duration, String)>,
+    /// Changes of what it is.
+    pub(crate) transitions: Transitions,
     /// The machine, if one decides.
     pub(crate) machine: Option<MachineView>,
     /// Whether the role was handed over.
     pub(crate) handed_over: bool,
-    /// Why adverts or announcements may not get through.
-    pub(crate) problems: Vec<String>,
+    /// Why it can't be active here.
+    pub(crate) fault: Option<Fault>,
+    /// Why adverts or announcements may not get through, each in words.
+    pub(crate) problems: Vec<(Trouble, String)>,
 }
 
 enum Decider {
     Machine(Box<Machine>),
-    External { active: bool, renew_at: Duration, announcements: u32, since: Option<(Duration, String)> },
+    External(External),
+}
+
+/// What others decided.
+#[derive(Default)]
+struct External {
+    active: bool,
+    renew_at: Duration,
+    announcements: u32,
+    since: Option<(Duration, String)>,
+    transitions: Transitions,
 }
 
 /// A unit at work.
@@ -131,10 +146,11 @@ pub(super) struct Unit {
     decider: Decider,
     tracked: Tracked,
     /// Why adverts can't be sent or heard, if so: to be active would be to be so beside others.
-    obstacle: Option<String>,
+    obstacle: Option<Fault>,
     handover: Lowering,
     peer_is_there: bool,
-    problems: BTreeSet<String>,
+    /// What does not get through and where, with why.
+    problems: BTreeMap<(Trouble, String), String>,
 }
 
 impl Unit {
@@ -148,7 +164,12 @@ impl Unit {
             .min();
         let decider = if spec.external {
             let since = in_force.map(|_| (now, "it was active before the daemon started".to_owned()));
-            Decider::External { active: in_force.is_some(), renew_at: now, announcements: 0, since }
+            Decider::External(External {
+                active: in_force.is_some(),
+                renew_at: now,
+                since,
+                ..External::default()
+            })
         } else {
             Decider::Machine(Box::new(Machine::new(settings(&spec))))
         };
@@ -159,7 +180,7 @@ impl Unit {
             obstacle: None,
             handover: Lowering::None,
             peer_is_there: false,
-            problems: BTreeSet::new(),
+            problems: BTreeMap::new(),
         };
         unit.publish_role(shell);
         unit.put(now, Input::Start { lease_in_force: in_force }, shell);
@@ -183,10 +204,10 @@ impl Unit {
 
     pub(super) fn track(&mut self, tracked: Tracked, now: Duration, shell: &mut Shell) {
         self.tracked = tracked;
-        if let Decider::External { active: true, .. } = self.decider
+        if let Decider::External(External { active: true, .. }) = self.decider
             && let Some(fault) = self.tracked.fault.clone()
         {
-            self.set(false, now, &format!("fault: {fault}"), shell);
+            self.set(Cause::Fault, now, &format!("fault: {fault}"), shell);
         }
         self.tell_tracked(now, shell);
     }
@@ -220,8 +241,12 @@ impl Unit {
     fn tell_tracked(&mut self, now: Duration, shell: &mut Shell) {
         self.obstacle = obstacle(&self.spec, &shell.links);
         let penalty = if self.handover.is_lowered() { LOWEST } else { self.tracked.penalty };
-        let fault = self.tracked.fault.clone().or_else(|| self.obstacle.clone());
+        let fault = self.fault().map(|fault| fault.text.clone());
         self.put(now, Input::Track { fault, penalty }, shell);
+    }
+
+    fn fault(&self) -> Option<&Fault> {
+        self.tracked.fault.as_ref().or(self.obstacle.as_ref())
     }
 
     /// Carries out a command: what was done, or why not.
@@ -232,7 +257,8 @@ impl Unit {
                 if active && let Some(fault) = &self.tracked.fault {
                     return Err(format!("{name}: {fault}"));
                 }
-                self.set(active, now, "told so by a command", shell);
+                let cause = if active { Cause::ToldActive } else { Cause::ToldStandby };
+                self.set(cause, now, "told so by a command", shell);
                 Ok(format!("{name}: {}", self.role()))
             }
             (Deed::Set { .. }, false) => {
@@ -317,10 +343,10 @@ impl Unit {
 
     /// Time has passed.
     pub(super) fn tick(&mut self, now: Duration, shell: &mut Shell) {
-        if let Decider::External { active, renew_at, announcements, .. } = &mut self.decider {
+        if let Decider::External(External { active, renew_at, announcements, .. }) = &mut self.decider {
             if *active && now >= *renew_at + (EXTERNAL_LEASE - EXTERNAL_RENEWAL) {
                 // This process was not there to renew it. Somebody else may have been told to be active meanwhile.
-                self.set(false, now, "its lease had run out before it was renewed", shell);
+                self.set(Cause::Late, now, "its lease had run out before it was renewed", shell);
             } else if *active && now >= *renew_at {
                 *renew_at = now + EXTERNAL_RENEWAL;
                 let again = *announcements > 0;
@@ -365,7 +391,7 @@ impl Unit {
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         let own = match &self.decider {
             Decider::Machine(machine) => machine.next_deadline(),
-            Decider::External { active, renew_at, .. } => active.then_some(*renew_at),
+            Decider::External(external) => external.active.then_some(external.renew_at),
         };
         [own, self.handover.deadline()].into_iter().flatten().min()
     }
@@ -373,21 +399,24 @@ impl Unit {
     pub(super) fn role(&self) -> Role {
         match &self.decider {
             Decider::Machine(machine) => machine.role(),
-            Decider::External { active: true, .. } => Role::Active,
-            Decider::External { active: false, .. } => Role::Backup,
+            Decider::External(External { active: true, .. }) => Role::Active,
+            Decider::External(External { active: false, .. }) => Role::Backup,
         }
     }
 
     pub(super) fn view(&self, now: Duration, shell: &Shell) -> UnitView {
         let machine = match &self.decider {
             Decider::Machine(machine) => Some(machine.view(now)),
-            Decider::External { .. } => None,
+            Decider::External(_) => None,
         };
-        let since = match (&self.decider, &machine) {
-            (Decider::External { since, .. }, _) => since.clone(),
-            (_, Some(view)) => view.last.as_ref().map(|last| (last.at, last.reason.to_string())),
-            (_, None) => None,
+        let (since, transitions) = match (&self.decider, &machine) {
+            (Decider::External(external), _) => (external.since.clone(), external.transitions),
+            (_, Some(view)) => {
+                (view.last.as_ref().map(|last| (last.at, last.reason.to_string())), view.transitions)
+            }
+            (_, None) => (None, Transitions::default()),
         };
+        let problems = self.problems.iter().map(|((kind, what), why)| (*kind, format!("{what}: {why}")));
         let lease = self.spec.groups.iter().filter_map(|group| lease_of(&shell.leases, group.row)).min();
         let handed_over =
             self.handover.is_lowered() || machine.as_ref().is_some_and(|machine| machine.held_back);
@@ -396,17 +425,20 @@ impl Unit {
             role: self.role(),
             lease: lease.filter(|lease| *lease > now),
             since,
+            transitions,
             machine,
             handed_over,
-            problems: self.problems.iter().cloned().collect(),
+            fault: self.fault().cloned(),
+            problems: problems.collect(),
         }
     }
 
-    fn set(&mut self, to: bool, now: Duration, why: &str, shell: &mut Shell) {
-        let Decider::External { active, renew_at, announcements, since } = &mut self.decider else { return };
-        let changed = *active != to;
-        if changed {
-            *since = Some((now, why.to_owned()));
+    fn set(&mut self, cause: Cause, now: Duration, why: &str, shell: &mut Shell) {
+        let Decider::External(external) = &mut self.decider else { return };
+        let to = cause.to() == Role::Active;
+        if external.active != to {
+            external.since = Some((now, why.to_owned()));
+            external.transitions.count(cause);
             shell.events.send(Event::Role {
                 unit: self.spec.name.clone(),
                 from: if to { Role::Backup } else { Role::Active },
@@ -414,7 +446,8 @@ impl Unit {
                 reason: why.to_owned(),
             });
         }
-        (*active, *renew_at, *announcements) = (to, now + EXTERNAL_RENEWAL, ANNOUNCEMENTS);
+        (external.active, external.renew_at, external.announcements) =
+            (to, now + EXTERNAL_RENEWAL, ANNOUNCEMENTS);
         self.publish_role(shell);
         self.set_leases(shell, if to { now + EXTERNAL_LEASE } else { Duration::ZERO });
         if to {
@@ -488,8 +521,8 @@ impl Unit {
                 .and_then(|packet| links.send(interface.index, family, source, destination, &packet));
             failed = sent.err().or(failed);
         }
-        let problem = format!("{}: adverts over {family} do not leave", group.config.name);
-        self.note(problem, failed);
+        let what = format!("{}: adverts over {family} do not leave", group.config.name);
+        self.note(Trouble::Adverts, what, failed);
     }
 
     fn announce(&mut self, links: &mut Links) {
@@ -500,13 +533,15 @@ impl Unit {
                 failed = links.announce(interface.index, interface.mac, *vip).err().or(failed);
             }
         }
-        self.note("VIPs are not announced".to_owned(), failed);
+        self.note(Trouble::Announcements, "VIPs are not announced".to_owned(), failed);
     }
 
     /// Keeps a failure for `ha status`, and forgets it when the same succeeds.
-    fn note(&mut self, what: String, failed: Option<String>) {
-        self.problems.retain(|problem| !problem.starts_with(&what));
-        self.problems.extend(failed.map(|why| format!("{what}: {why}")));
+    fn note(&mut self, kind: Trouble, what: String, failed: Option<String>) {
+        match failed {
+            Some(why) => drop(self.problems.insert((kind, what), why)),
+            None => drop(self.problems.remove(&(kind, what))),
+        }
     }
 
     fn router(&self, id: RouterId) -> Option<(&GroupSpec, Family)> {
@@ -533,11 +568,11 @@ fn router_id(group: usize, family: Family) -> RouterId {
     RouterId(u32::try_from(group * 2).unwrap_or(u32::MAX - 1) + family)
 }
 
-fn of_family(addresses: &[IpAddr], family: Family) -> impl Iterator<Item = IpAddr> {
+pub(super) fn of_family(addresses: &[IpAddr], family: Family) -> impl Iterator<Item = IpAddr> {
     addresses.iter().copied().filter(move |address| Family::of(*address) == family)
 }
 
-fn source_for(interface: &InterfaceSpec, family: Family) -> Option<IpAddr> {
+pub(super) fn source_for(interface: &InterfaceSpec, family: Family) -> Option<IpAddr> {
     interface.sources.iter().copied().find(|source| Family::of(*source) == family)
 }
 
@@ -565,37 +600,6 @@ fn settings(spec: &UnitSpec) -> Settings {
         lone_lease: if spec.has_peers { spec.lone_lease } else { Duration::ZERO },
         routers,
     }
-}
-
-/// Why adverts of a unit can't be sent or heard, if so.
-fn obstacle(spec: &UnitSpec, links: &Links) -> Option<String> {
-    if spec.external {
-        return None;
-    }
-    for group in &spec.groups {
-        // That there is no interface is tracked.
-        let Some(interface) = &group.interface else { continue };
-        for family in [Family::V4, Family::V6] {
-            if of_family(&group.config.vips, family).next().is_none() {
-                continue;
-            }
-            if source_for(interface, family).is_none() {
-                let what = match family {
-                    Family::V4 => "IPv4 address",
-                    Family::V6 => "link-local IPv6 address",
-                };
-                let name = &group.config.interface;
-                return Some(format!("interface {name} has no {what} to send adverts from"));
-            }
-            if let Some(why) = links.refusal(interface.index, family) {
-                return Some(format!(
-                    "adverts over {family} can't be heard on {}: {why}",
-                    group.config.interface
-                ));
-            }
-        }
-    }
-    None
 }
 
 /// Until when a row says that its VIPs are answered for; `None` for one that is not there.

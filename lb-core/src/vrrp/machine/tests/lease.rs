@@ -208,3 +208,14 @@ fn a_hold_is_not_longer_than_somebody_would_wait() {
     bench.put(4_000, Input::Hold { until: ms(20_000) });
     assert_eq!(bench.view(4_000).hold_until, None, "an active one has nothing to hold back");
 }
+
+#[test]
+fn a_lease_is_renewed_up_to_the_limit_of_lateness_and_the_role_given_up_after_it() {
+    let due = DOWN + 1_000;
+    let limit = u64::try_from(settings().interval.lateness_limit().as_millis()).expect("few of them");
+    for (late, role) in [(limit, Role::Active), (limit + 1, Role::Backup)] {
+        let mut bench = Bench::active(settings());
+        bench.put(due + late, Input::Tick);
+        assert_eq!(bench.machine.role(), role, "late by {late} ms");
+    }
+}
