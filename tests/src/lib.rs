@@ -1,6 +1,7 @@
 //! The lab that Fairlead is tried in: network namespaces, real daemons, and clients that notice every fault;
-//! and what the fuzz targets run.
+//! what the fuzz targets run, and the alert rules.
 
+pub mod alerts;
 pub mod fuzz;
 pub mod lab;
 pub mod oracle;
