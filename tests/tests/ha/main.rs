@@ -3,6 +3,7 @@
 mod cut;
 mod fairlead;
 mod herd;
+mod metrics;
 mod pair;
 mod scene;
 mod starve;
