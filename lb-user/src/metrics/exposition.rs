@@ -152,4 +152,21 @@ fairlead_service_packets_total{service="web"} 7
 "#;
         assert_eq!(exposition.text().expect("encoded"), expected);
     }
+
+    #[test]
+    fn a_histogram_has_its_bounds_and_one_for_all() {
+        let mut exposition = Exposition::default();
+        let buckets = [(0.005, 2), (0.01, 3)].into_iter();
+        exposition.histogram(Family::HaLateness, &[], buckets, (4, 1.5));
+        let text = exposition.text().expect("encoded");
+        let (_, series) =
+            text.split_once("# TYPE fairlead_ha_wakeup_lateness_seconds histogram\n").expect("a type");
+        let expected = r#"fairlead_ha_wakeup_lateness_seconds_bucket{le="0.005"} 2
+fairlead_ha_wakeup_lateness_seconds_bucket{le="0.01"} 3
+fairlead_ha_wakeup_lateness_seconds_bucket{le="+Inf"} 4
+fairlead_ha_wakeup_lateness_seconds_sum 1.5
+fairlead_ha_wakeup_lateness_seconds_count 4
+"#;
+        assert_eq!(series, expected);
+    }
 }
