@@ -63,8 +63,17 @@ fn every_call_reaches_the_daemon_as_its_command() {
         ("GET /v1/counters", "", "Counters("),
         ("GET /v1/config", "", "Config("),
         ("POST /v1/config/reload", "", "Reload("),
-        ("POST /v1/stop", "", "Stop { request: StopRequest { detach: false }"),
-        ("POST /v1/stop", r#"{"detach": true}"#, "Stop { request: StopRequest { detach: true }"),
+        ("POST /v1/stop", "", "Stop { request: StopRequest { detach: false, hold_ms: None }"),
+        (
+            "POST /v1/stop",
+            r#"{"detach": true}"#,
+            "Stop { request: StopRequest { detach: true, hold_ms: None }",
+        ),
+        (
+            "POST /v1/stop",
+            r#"{"hold_ms": 5000}"#,
+            "Stop { request: StopRequest { detach: false, hold_ms: Some(5000) }",
+        ),
         ("POST /v1/confirm", "", "Confirm("),
     ] {
         let (method, path) = call.split_once(' ').expect("method and path");

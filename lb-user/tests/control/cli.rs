@@ -121,7 +121,8 @@ fn arguments_arrive_at_the_daemon_whatever_is_in_them() {
             "flow lookup --from [2001:db8::7]:5 --to [2001:db8::10]:53 --protocol udp",
             "Lookup { query: LookupQuery { from: [2001:db8::7]:5, to: [2001:db8::10]:53, protocol: Udp }",
         ),
-        ("stop --detach", "Stop { request: StopRequest { detach: true }"),
+        ("stop --detach", "Stop { request: StopRequest { detach: true, hold_ms: None }"),
+        ("stop --hold 5s", "Stop { request: StopRequest { detach: false, hold_ms: Some(5000) }"),
     ] {
         fairlead(daemon.socket(), line);
         assert_eq!(daemon.heard(), [expected], "{line}");
