@@ -6,11 +6,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-/// What the rules say of flow sync. The names are settled between the rules and the daemon's sync, which tells them of
-/// each peer: without peers that flows are sent to there are none.
-pub const SYNC_METRICS: [&str; 3] =
-    ["fairlead_sync_digest_differs", "fairlead_sync_lag_seconds", "fairlead_sync_peer_up"];
-
 /// One alert, as its lines of the file.
 #[derive(Debug, Clone)]
 pub struct Alert {

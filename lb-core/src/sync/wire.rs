@@ -7,7 +7,6 @@
 //! The tag is the first half of BLAKE3 keyed with a key of the cluster: whoever lacks the key file is not understood.
 //! Against replay of what was recorded, a datagram names the sessions of both ends and a counter: see [`Window`].
 
-use serde::Serialize;
 use thiserror::Error;
 
 use super::key::ClusterKey;
@@ -35,8 +34,7 @@ const MAGIC: [u8; 4] = *b"FLSY";
 const VERSION: u8 = 1;
 
 /// Why a datagram is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Error, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Error)]
 pub enum WireError {
     /// From an address that is no peer's.
     #[error("it came from an address that is no peer's")]
@@ -100,6 +98,29 @@ impl WireError {
         Self::Ourselves,
         Self::Cluster,
     ];
+}
+
+impl WireError {
+    /// What the API and metrics call it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Stranger => "stranger",
+            Self::TooLong => "too_long",
+            Self::Truncated => "truncated",
+            Self::Magic => "magic",
+            Self::Version => "version",
+            Self::Key => "key",
+            Self::Tag => "tag",
+            Self::Kind => "kind",
+            Self::Value => "value",
+            Self::Trailing => "trailing",
+            Self::Session => "session",
+            Self::Replay => "replay",
+            Self::Ourselves => "ourselves",
+            Self::Cluster => "cluster",
+        }
+    }
 }
 
 /// Datagrams that were not taken, by reason.

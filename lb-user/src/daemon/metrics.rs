@@ -1,6 +1,7 @@
 //! All metrics at one moment. No flow is looked at: what concerns flows is from the last sweep.
 
 mod ha;
+mod sync;
 
 use std::time::{Duration, SystemTime};
 
@@ -45,6 +46,7 @@ impl Controller {
         if let Some(seen) = seen {
             self.ha_metrics(&mut out, seen.ok().as_ref());
         }
+        self.sync_metrics(&mut out);
         self.packet_metrics(&mut out);
         self.flow_table_metrics(&mut out);
         self.service_metrics(&mut out);

@@ -99,6 +99,16 @@ impl FlowSync {
         self.at_work.as_ref().map(|at_work| at_work.engine.readiness(group))
     }
 
+    /// Whether a group may be taken from the peer that is active for it.
+    pub(super) fn is_ready(&self, group: &str) -> bool {
+        self.readiness(group) == Some(Readiness::Ready)
+    }
+
+    /// Services that flows are told of.
+    pub(super) fn services(&self) -> BTreeSet<ServiceKey> {
+        self.facts.groups.iter().flat_map(|group| group.services.iter().copied()).collect()
+    }
+
     /// Datagrams of nobody that is configured, and those that the kernel did not take.
     pub(super) fn losses(&self) -> (u64, u64) {
         self.at_work.as_ref().map_or((0, 0), |work| (work.engine.strangers(), work.channel.unsent))

@@ -140,6 +140,36 @@ families! {
     HaRival = Gauge "fairlead_ha_rival_seconds" ["group", "vrid", "family"];
     /// When another active node was last heard, in seconds since 1970.
     HaHeardTime = Gauge "fairlead_ha_active_peer_heard_timestamp_seconds" ["group", "vrid", "family"];
+    /// Whether flow sync works, that is whether its socket could be had.
+    SyncUp = Gauge "fairlead_sync_up" [];
+    /// Name of each peer, always 1; without a name until it was heard.
+    SyncPeerInfo = Gauge "fairlead_sync_peer_info" ["peer", "node"];
+    /// Whether a peer is heard by flow sync.
+    SyncPeerUp = Gauge "fairlead_sync_peer_up" ["peer"];
+    /// How long ago the oldest change of flows or backends came up here that the peer has not confirmed; 0: it has all.
+    SyncLag = Gauge "fairlead_sync_lag_seconds" ["peer"];
+    /// Whether the peer has all flows of the groups that this node is active for.
+    SyncHasOurs = Gauge "fairlead_sync_peer_has_ours" ["peer"];
+    /// Whether this node has all flows of the groups that the peer is active for.
+    SyncHaveTheirs = Gauge "fairlead_sync_have_theirs" ["peer"];
+    /// Whether the peer, active for it, steers the service by another configuration than this node has.
+    SyncDiffers = Gauge "fairlead_sync_digest_differs" ["peer", "service"];
+    /// Whether this node may take the group from the peer that is active: it has all flows, and both steer alike.
+    SyncReady = Gauge "fairlead_sync_group_ready" ["group"];
+    /// Datagrams sent to the peer.
+    SyncSent = Counter "fairlead_sync_datagrams_sent_total" ["peer"];
+    /// Datagrams of the peer that were taken.
+    SyncReceived = Counter "fairlead_sync_datagrams_received_total" ["peer"];
+    /// Datagrams from the peer's address that were not taken, by the reason.
+    SyncRejected = Counter "fairlead_sync_datagrams_rejected_total" ["peer", "reason"];
+    /// Messages sent again because the peer missed them.
+    SyncResent = Counter "fairlead_sync_messages_resent_total" ["peer"];
+    /// Flows of the peer that found no place here, or whose backend is unknown here.
+    SyncUnplaced = Counter "fairlead_sync_flows_unplaced_total" ["peer"];
+    /// Datagrams from addresses that are no peer's.
+    SyncStrangers = Counter "fairlead_sync_strangers_total" [];
+    /// Datagrams that the kernel did not take to send.
+    SyncUnsent = Counter "fairlead_sync_datagrams_unsent_total" [];
     /// Packets that were sent on, answered or left to the kernel, by verdict.
     Packets = Counter "fairlead_packets_total" ["verdict"];
     /// Packets that were dropped, by reason.

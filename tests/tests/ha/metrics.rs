@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use fairlead_tests::alerts::{self, SYNC_METRICS};
+use fairlead_tests::alerts;
 use fairlead_tests::lab::ha::{Cut, GROUP};
 use fairlead_tests::lab::{Fairlead, wait_until};
 use nix::sys::signal::Signal;
@@ -90,8 +90,23 @@ fn a_pair_that_is_well_tells_all_that_the_alerts_rest_on() -> Result<()> {
     let node = format!("cluster=\"lab\",node=\"{}\",mode=\"vrrp\"", trio.lab.balancers[0].role);
     assert_eq!((one.get("info", &node)?, one.get("thread_up", "")?), (1.0, 1.0));
 
+    trio.until_ready(1, "full")?;
+    let ready = trio.nodes[1].ok(&["metrics"])?;
     let text = trio.nodes[0].ok(&["metrics"])?;
-    for name in alerts::metrics()?.iter().filter(|name| !SYNC_METRICS.contains(&name.as_str())) {
+    let peer = trio.peer(0)?["address"].as_str().context("the peer's address")?.to_owned();
+    let own = trio.peer(1)?["address"].as_str().context("this node's address")?.to_owned();
+    for (text, line) in [
+        (&text, format!("fairlead_sync_peer_up{{peer=\"{peer}\"}} 1")),
+        (&text, format!("fairlead_sync_peer_has_ours{{peer=\"{peer}\"}} 1")),
+        (&text, format!("fairlead_sync_digest_differs{{peer=\"{peer}\",service=\"herd6\"}} 0")),
+        (&text, format!("fairlead_sync_datagrams_rejected_total{{peer=\"{peer}\",reason=\"key\"}} 0")),
+        (&text, "fairlead_sync_group_ready{group=\"pair\"} 0".to_owned()),
+        (&ready, "fairlead_sync_group_ready{group=\"pair\"} 1".to_owned()),
+        (&ready, format!("fairlead_sync_have_theirs{{peer=\"{own}\"}} 1")),
+    ] {
+        ensure!(text.lines().any(|found| found == line), "no {line} in\n{text}");
+    }
+    for name in &alerts::metrics()? {
         ensure!(text.contains(&format!("# TYPE {name} ")), "the daemon tells no {name}:\n{text}");
     }
     accepted_by_promtool(&text)

@@ -32,12 +32,9 @@ impl Controller {
 
     fn peer_status(&self, peer: &PeerStatus) -> HaPeerStatus {
         let active = peer.groups.iter().filter(|group| group.active);
-        let rejected = WireError::ALL.iter().filter_map(|reason| {
-            let count = peer.rejected.of(*reason);
-            // The word that the API and metrics have for it.
-            let name = serde_json::to_value(reason).ok()?.as_str()?.to_owned();
-            (count > 0).then_some((name, count))
-        });
+        let rejected =
+            WireError::ALL.iter().map(|reason| (reason.word().to_owned(), peer.rejected.of(*reason)));
+        let rejected = rejected.filter(|(_, count)| *count > 0);
         HaPeerStatus {
             address: peer.address,
             node: peer.node.clone(),
