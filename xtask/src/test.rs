@@ -72,7 +72,8 @@ fn everything(options: &Options, tally: &mut Tally) -> Result<()> {
     tally.add(tests(&["test", "--no-fail-fast", "-p", "lb-ebpf", "--lib"], quick, false)?);
     tally.add(tests(&["test", "--no-fail-fast", "-p", "fairlead-tests"], quick, true)?);
     if !quick {
-        tally.add(demo()?);
+        tally.add(demo(&[])?);
+        tally.add(demo(&["--ha"])?);
     }
     let left = clean::leftovers()?;
     if !left {
@@ -102,10 +103,10 @@ fn tests(args: &[&str], quick: bool, root: bool) -> Result<Tally> {
     Ok(tally)
 }
 
-/// The demo is the last test: each of its checks counts.
-fn demo() -> Result<Tally> {
+/// The demos are the last test: each of their checks counts.
+fn demo(which: &[&str]) -> Result<Tally> {
     let mut command = cargo();
-    command.args(["run", "--quiet", "--package", "xtask", "--", "demo"]);
+    command.args(["run", "--quiet", "--package", "xtask", "--", "demo"]).args(which);
     let mut tally = Tally::default();
     let ok = streamed(&mut command, |line| match line.split_whitespace().next() {
         Some("pass") => tally.check(true),

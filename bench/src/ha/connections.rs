@@ -4,12 +4,12 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use fairlead_tests::lab::ha::{AnswerWatch, Herd, HerdPlan, Stream, mac_of};
+use fairlead_tests::lab::ha::{AnswerWatch, HERD, Herd, HerdPlan, STREAM, Stream, mac_of};
 use fairlead_tests::lab::{interrupt, wait_until};
 use nix::sys::signal::Signal;
 
 use super::failover::{How, disturb};
-use super::fairlead::{FairleadPair, HERD, STREAM};
+use super::fairlead::FairleadPair;
 use super::pair::Pair;
 
 /// Established connections of each run, half of them idle.

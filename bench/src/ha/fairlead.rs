@@ -1,110 +1,14 @@
 //! A pair of Fairlead.
 
-use std::fmt::Write;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use fairlead_tests::lab::ha::{Cluster, GROUP, Herd};
-use fairlead_tests::lab::{Fairlead, Lab, Peer, wait_until};
+use anyhow::Result;
+use fairlead_tests::lab::Lab;
+pub(super) use fairlead_tests::lab::ha::FairleadPair;
 use nix::sys::signal::Signal;
-use serde_json::Value;
 
 use super::pair::Pair;
-
-/// The port of the service that the herd is served at.
-pub(super) const HERD: u16 = 7_100;
-/// The port of the service that the stream is answered at.
-pub(super) const STREAM: u16 = 5_300;
-/// The port of the service whose flows are made of frames.
-pub(super) const FLOWS: u16 = 7_200;
-/// Backends that serve from the beginning; the last of the lab's is added and removed.
-const SERVING: u8 = 3;
-/// Entries of the flow table: four times the flows of the largest row.
-const TABLE: u32 = 1 << 20;
-/// New flows a second before the guard stands in: it never does.
-const GUARD: u32 = 10_000_000;
-const SETTLES_WITHIN: Duration = Duration::from_secs(30);
-
-/// Two Fairleads with services at a VIP of IPv4.
-pub(super) struct FairleadPair {
-    nodes: Vec<Fairlead>,
-    interval: Duration,
-    _servers: Vec<Peer>,
-    lab: Lab,
-}
-
-impl FairleadPair {
-    /// A lab with the two, not started yet; `sync`: as in the configuration, nothing if empty.
-    pub(super) fn new(interval: Duration, sync: &str) -> Result<Self> {
-        let lab = Lab::builder().balancers(2).backends(SERVING + 1).control().build()?;
-        let mut servers = Herd::servers(&lab, HERD)?;
-        let (vip, _) = *lab.vips.first().context("the lab has a VIP")?;
-        for host in &lab.backends {
-            servers.push(Peer::udp(&lab, host, STREAM, &[vip.into()])?);
-        }
-        let cluster = Cluster {
-            sync: sync.to_owned(),
-            vips: vec![vip.into()],
-            ..Cluster::new(interval, &services(&lab))
-        };
-        let nodes = cluster.daemons(&lab)?;
-        Ok(Self { nodes, interval, _servers: servers, lab })
-    }
-
-    /// One of the nodes.
-    pub(super) fn node(&self, index: usize) -> Result<&Fairlead> {
-        self.nodes.get(index).context("a pair has two nodes")
-    }
-
-    /// Adds or removes the last backend of the herd's service on these nodes, so that their tables change.
-    pub(super) fn change_pool(&self, nodes: &[usize], add: bool) -> Result<()> {
-        let backend = self.lab.backends.last().context("the lab has backends")?.v4.to_string();
-        for node in nodes {
-            self.node(*node)?.ok(&["backend", if add { "add" } else { "remove" }, "herd", &backend])?;
-        }
-        Ok(())
-    }
-
-    /// Starts the nodes that do not run.
-    pub(super) fn start_missing(&mut self) -> Result<()> {
-        self.nodes.iter_mut().filter(|node| node.pid().is_none()).try_for_each(Fairlead::start)
-    }
-
-    /// Where a node's flow table is pinned.
-    pub(super) fn flow_table(&self, index: usize) -> Result<(PathBuf, u32)> {
-        Ok((self.node(index)?.pins().join("main/maps/FLOWS"), TABLE))
-    }
-}
-
-fn services(lab: &Lab) -> String {
-    let mut text = format!("[limits]\nflows = {TABLE}\nnew_flows_per_second = {GUARD}\n");
-    let Some((vip, _)) = lab.vips.first() else { return text };
-    for (name, port, protocol) in [("herd", HERD, "tcp"), ("stream", STREAM, "udp"), ("flows", FLOWS, "tcp")]
-    {
-        let _ = write!(
-            text,
-            "\n[[service]]\nname = \"{name}\"\nvip = \"{vip}\"\nport = {port}\nprotocol = \"{protocol}\"\nmode = \"l2\"\n"
-        );
-        for backend in lab.backends.iter().take(usize::from(SERVING)) {
-            let _ = write!(text, "[[service.backend]]\naddress = \"{}\"\n", backend.v4);
-        }
-    }
-    text
-}
-
-/// What `fairlead ha status -o json` says the group's role is here: `active`, `backup`.
-fn role(status: &Value) -> Option<&str> {
-    let mut groups = status["groups"].as_array()?.iter();
-    groups.find(|group| group["name"] == GROUP)?["role"].as_str()
-}
-
-/// Whether it may take over from a live peer: its flows are complete.
-fn is_ready(status: &Value) -> bool {
-    let mut groups = status["groups"].as_array().into_iter().flatten();
-    groups.any(|group| group["name"] == GROUP && group["ready"] != false)
-}
 
 impl Pair for FairleadPair {
     fn name(&self) -> &'static str {
@@ -116,29 +20,19 @@ impl Pair for FairleadPair {
     }
 
     fn vip(&self) -> IpAddr {
-        self.lab.vips.first().map_or(IpAddr::from([0; 4]), |(v4, _)| (*v4).into())
+        Self::vip(self)
     }
 
     fn advert_interval(&self) -> Duration {
-        self.interval
+        Self::advert_interval(self)
     }
 
     fn settle(&mut self) -> Result<()> {
-        self.start_missing()?;
-        let mut last = [Value::Null, Value::Null];
-        let settled = wait_until("the first is active and the second ready", SETTLES_WITHIN, || {
-            for (last, node) in last.iter_mut().zip(&self.nodes) {
-                *last = node.json(&["ha", "status"])?;
-            }
-            let [first, second] = &last;
-            Ok(role(first) == Some("active") && role(second) == Some("backup") && is_ready(second))
-        });
-        settled.with_context(|| format!("{} and {}", last[0], last[1]))
+        Self::settle(self)
     }
 
     fn kill(&mut self) -> Result<()> {
-        self.nodes.first_mut().context("a pair has two nodes")?.kill();
-        Ok(())
+        Self::kill(self, 0)
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {

@@ -5,6 +5,7 @@ mod add_backend;
 mod config;
 mod daemon_gone;
 mod drain;
+mod ha;
 mod kill_backend;
 mod reload;
 mod spread;
@@ -20,12 +21,22 @@ use fairlead_tests::report::{Promise, Reach, Report};
 use stage::Stage;
 use std::time::Instant;
 
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask demo              # a balancer and four backends, and what may happen to them
+  cargo xtask demo --ha         # two balancers: one is killed, hangs, is cut off, hands over
+  cargo xtask demo --ha --json";
+
 /// What `cargo xtask demo` can be asked.
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
     /// Print one JSON object on stdout, and everything else on stderr
     #[arg(long)]
     json: bool,
+    /// Two balancers that stand in for each other instead of one
+    #[arg(long, conflicts_with = "keep")]
+    ha: bool,
     /// Leave the lab up and print commands to play with; `cargo xtask clean` removes it
     #[arg(long)]
     keep: bool,
@@ -90,9 +101,9 @@ pub(crate) fn run_demo(options: &Options) -> Result<bool> {
     if options.keep {
         lab::survive_us();
     }
-    let mut report = Report::new(&PROMISES);
+    let mut report = Report::new(if options.ha { &ha::PROMISES } else { &PROMISES });
     let started = Instant::now();
-    let played = play(options, &mut report);
+    let played = if options.ha { ha::play(&mut report) } else { play(options, &mut report) };
     interrupt::stand_still_if_interrupted();
     describe(&mut report, started);
     if options.json {
@@ -126,6 +137,7 @@ fn again_as_root(options: &Options) -> Result<bool> {
     command
         .args(["demo", "--built"])
         .args(options.json.then_some("--json"))
+        .args(options.ha.then_some("--ha"))
         .args(options.keep.then_some("--keep"));
     eprintln!("demo: $ {}", machine::shell_line(&command));
     Ok(command.status().context("cannot run the demo as root")?.success())

@@ -6,6 +6,7 @@
 mod cluster;
 mod control;
 mod cut;
+mod fairlead_pair;
 mod flow_maker;
 pub mod herd;
 pub mod keepalived;
@@ -20,6 +21,7 @@ mod watch;
 pub use cluster::{Cluster, GROUP};
 pub use control::{ControlPing, SPOILED_BY, Stall, mac_of};
 pub use cut::{Cut, CutLink, part};
+pub use fairlead_pair::{FLOWS, FairleadPair, HERD, STREAM};
 pub use flow_maker::FlowMaker;
 pub use herd::{Herd, HerdPlan};
 pub use keepalived::Keepalived;
