@@ -2,10 +2,12 @@
 //! leases themselves are kept by a thread of their own ([`thread`]).
 
 mod fault;
+mod lease;
 mod link;
 pub(super) mod roles;
+pub(super) mod spec;
 pub(super) mod thread;
-pub(super) mod unit;
+mod unit;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -31,8 +33,8 @@ use crate::ha::source_of;
 use fault::Fault;
 pub(super) use fault::{FaultReason, Trouble};
 use roles::{Roles, Stand};
+use spec::{Deed, GroupSpec, InterfaceSpec, PeerNews, Tracked, UnitSpec, UnitView};
 use thread::{Thread, View};
-use unit::{Deed, GroupSpec, InterfaceSpec, PeerNews, Tracked, UnitSpec, UnitView};
 
 /// LEASES, mapped.
 pub(super) type Leases = Arc<Mapped<u64>>;

@@ -5,7 +5,7 @@ use std::fmt;
 use lb_core::vrrp::Family;
 
 use super::link::Links;
-use super::unit::{UnitSpec, of_family, source_for};
+use super::spec::{UnitSpec, of_family, source_for};
 
 /// Why a unit can't be active here.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,7 +15,8 @@ use tokio::sync::oneshot;
 
 use super::link::Links;
 use super::roles::Roles;
-use super::unit::{Deed, PeerNews, Tracked, Unit, UnitSpec, UnitView};
+use super::spec::{Deed, PeerNews, Tracked, UnitSpec, UnitView};
+use super::unit::Unit;
 use super::{Events, Leases};
 use crate::ha::{MAX_DATAGRAM, RealTime, Waiter, boot_time, make_real_time};
 

@@ -6,8 +6,8 @@ use lb_common::service::LEASE_FOR_EVER;
 use lb_core::vrrp::{AdvertInterval, Cause, Family as Ip, MachineView, Role, RouterView};
 
 use super::super::controller::Controller;
+use super::super::ha::spec::{GroupSpec, UnitView};
 use super::super::ha::thread::View;
-use super::super::ha::unit::{GroupSpec, UnitView};
 use super::super::ha::{FaultReason, Trouble, wall};
 use super::{seconds, states};
 use crate::metrics::{Exposition, Family, label};
