@@ -2,12 +2,18 @@
 
 mod cut;
 mod fairlead;
+mod faults;
+mod freezes;
 mod herd;
+mod load;
 mod metrics;
 mod pair;
+mod reuse;
 mod scene;
+mod shapes;
 mod starve;
 mod sync;
 mod traffic;
 mod trio;
+mod upkeep;
 mod watch;

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use crate::scene::*;
 
-const PORT: u16 = 7100;
+pub(crate) const PORT: u16 = 7100;
 
 /// See above.
 pub(crate) struct Trio {
