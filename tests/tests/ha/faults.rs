@@ -148,7 +148,10 @@ fn a_host_that_is_gone_is_followed_and_connections_are_whole() -> Result<()> {
 fn a_node_whose_interface_is_gone_says_so_and_the_other_one_answers() -> Result<()> {
     let trio = Trio::start(2, |_| {})?;
     trio.until_ready(1, "full")?;
+    trio.change_pool(&[0, 1], false)?;
     let herds = herds(&trio)?;
+    std::thread::sleep(ADVERT * 5);
+    trio.change_pool(&[0, 1], true)?;
     trio.lab.bridge.ip(&format!("link delete {}", trio.lab.balancers[0].role))?;
     let mut last = serde_json::Value::Null;
     let left = wait_until("it leaves, and says why", SOON, || {
@@ -165,7 +168,9 @@ fn a_starved_daemon_is_on_time_or_leaves_and_two_never_answer() -> Result<()> {
     // Nobody preempts: a failback, where both answer for a moment, would hide what is looked for.
     let trio = Trio::start(2, |cluster| cluster.preempt = false)?;
     trio.until_ready(1, "full")?;
+    trio.change_pool(&[0, 1], false)?;
     let herds = herds(&trio)?;
+    trio.change_pool(&[0, 1], true)?;
     let mut active = 0;
     for length in [80, 150, 220, 260, 300, 400, 900].map(Duration::from_millis) {
         let watches = [trio.watch(false)?, trio.watch(true)?];

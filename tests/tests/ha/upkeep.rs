@@ -127,3 +127,14 @@ fn failbacks_amid_changes_of_the_pool_break_nothing() -> Result<()> {
     println!("{} herds of {} each, {made} flows beside", herds.len(), few());
     Ok(())
 }
+
+#[test]
+fn sums_of_traffic_are_kept_by_a_node_of_a_cluster_as_by_any_other() -> Result<()> {
+    let trio = Trio::start(2, |_| {})?;
+    let file = trio.lab.folder().join("fairlead-balancer1/state/main/totals.json");
+    // Sums of a backend are kept when it goes.
+    trio.change_pool(&[0, 1], false)?;
+    let log = trio.nodes[0].log();
+    ensure!(!log.contains("sums of traffic can't be kept"), "{log}");
+    wait_until("they are kept", SOON, || Ok(file.exists()))
+}
