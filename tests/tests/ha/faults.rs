@@ -1,8 +1,8 @@
 //! Links cut in one direction, a host that is gone, a daemon that is starved, a backend that fails with the balancer.
 
 use anyhow::{Context, Result, ensure};
-use fairlead_tests::lab::ha::{Cut, Starve, overlap, signal_namespace, vanish};
-use fairlead_tests::lab::wait_until;
+use fairlead_tests::lab::ha::{Cut, HerdPlan, Starve, overlap, signal_namespace, vanish};
+use fairlead_tests::lab::{Fairlead, Lab, wait_until};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::time::{Duration, Instant};
@@ -51,6 +51,8 @@ fn one_way(cut: Cut, victim: usize, expected: Option<usize>) -> Result<()> {
     if let Some(expected) = expected {
         all_whole(&herds, "while it is cut")?;
         assert_eq!(watch.answering(), Some(trio.macs[expected]));
+    } else {
+        println!("what it says of itself: {}", trio.group(victim)?);
     }
 
     link.heal()?;
@@ -89,19 +91,27 @@ fn a_backup_that_is_deaf_takes_no_connection_away() -> Result<()> {
     one_way(Cut::ToHost, 1, Some(0))
 }
 
-#[test]
-fn a_pair_of_which_one_is_cut_off_one_way_is_one_again_with_all_connections() -> Result<()> {
-    let trio = Trio::start(2, |_| {})?;
+/// Every way to cut either node off one way only.
+const ONE_WAY: [(Cut, usize); 4] =
+    [(Cut::FromHost, 0), (Cut::ToHost, 0), (Cut::FromHost, 1), (Cut::ToHost, 1)];
+
+/// Nodes of a pair are cut off, and connections from before and from meanwhile go on. If they tell each other of flows
+/// `apart`, they do so while both are active.
+fn pair_is_cut_and_healed(apart: bool, plan: HerdPlan, cuts: &[(Cut, usize)]) -> Result<()> {
+    let lab = Lab::builder().balancers(2).backends(3).control();
+    let lab = if apart { lab.second_segment(1_500) } else { lab }.build()?;
+    let mut trio = Trio::within(lab, |cluster| cluster.sync_apart = apart)?;
+    trio.nodes.iter_mut().try_for_each(Fairlead::start)?;
+    trio.until_only(0)?;
     trio.until_ready(1, "full")?;
     trio.change_pool(&[0, 1], false)?;
-    let old = herds(&trio)?;
-    let cuts = [(Cut::FromHost, 0), (Cut::ToHost, 0), (Cut::FromHost, 1), (Cut::ToHost, 1)];
-    for (round, (cut, victim)) in cuts.into_iter().enumerate() {
+    let old = herds_by(&trio, plan)?;
+    for (round, (cut, victim)) in cuts.iter().copied().enumerate() {
         let watch = trio.watch(round % 2 == 1)?;
         until_answered_by(&watch, trio.macs[0])?;
         let link = cut.apply(&trio.lab, &trio.lab.balancers[victim])?;
         std::thread::sleep(SETTLED);
-        let during = if (cut, victim) == (Cut::ToHost, 0) { vec![] } else { herds(&trio)? };
+        let during = if (cut, victim) == (Cut::ToHost, 0) { vec![] } else { herds_by(&trio, plan)? };
         // Whoever has these flows must be told of them by the other one: the tables would send some elsewhere.
         trio.change_pool(&[0, 1], true)?;
         link.heal()?;
@@ -118,6 +128,31 @@ fn a_pair_of_which_one_is_cut_off_one_way_is_one_again_with_all_connections() ->
         trio.change_pool(&[0, 1], false)?;
     }
     Ok(())
+}
+
+#[test]
+fn a_pair_of_which_one_is_cut_off_one_way_is_one_again_with_all_connections() -> Result<()> {
+    pair_is_cut_and_healed(false, HerdPlan::new(few()), &ONE_WAY)
+}
+
+/// It depends on who of the two hears the other one first: so many times show both.
+const SPLITS: [(Cut, usize); 4] = [(Cut::Detached, 0); 4];
+
+#[test]
+fn a_pair_that_was_split_is_one_again_with_all_idle_connections() -> Result<()> {
+    let idle = HerdPlan { idle: few(), requests_per_second: 0, bulk: 0, ..HerdPlan::new(few()) };
+    pair_is_cut_and_healed(false, idle, &SPLITS)
+}
+
+#[test]
+fn a_pair_that_was_split_is_one_again_with_all_busy_connections() -> Result<()> {
+    pair_is_cut_and_healed(false, HerdPlan::new(few()), &SPLITS)
+}
+
+#[test]
+fn a_pair_that_tells_flows_by_another_way_is_one_again_with_all_connections() -> Result<()> {
+    let cuts = [&ONE_WAY[..], &[(Cut::Detached, 0)]].concat();
+    pair_is_cut_and_healed(true, HerdPlan::new(few()), &cuts)
 }
 
 #[test]

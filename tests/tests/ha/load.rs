@@ -28,7 +28,12 @@ pub(crate) fn herd_by(trio: &Trio, v6: bool, plan: HerdPlan) -> Result<Herd> {
 
 /// A herd of each family.
 pub(crate) fn herds(trio: &Trio) -> Result<Vec<Herd>> {
-    FAMILIES.iter().map(|v6| herd_by(trio, *v6, HerdPlan::new(few()))).collect()
+    herds_by(trio, HerdPlan::new(few()))
+}
+
+/// A herd of each family by a plan of its own.
+pub(crate) fn herds_by(trio: &Trio, plan: HerdPlan) -> Result<Vec<Herd>> {
+    FAMILIES.iter().map(|v6| herd_by(trio, *v6, plan)).collect()
 }
 
 /// Whether all connections of all herds are answered by their own backends; they can be asked again.

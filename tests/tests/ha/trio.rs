@@ -21,7 +21,11 @@ pub(crate) struct Trio {
 
 impl Trio {
     pub(crate) fn new(count: u8, change: impl FnOnce(&mut Cluster)) -> Result<Self> {
-        let lab = Lab::builder().balancers(count).backends(3).control().build()?;
+        Self::within(Lab::builder().balancers(count).backends(3).control().build()?, change)
+    }
+
+    /// In a lab with three backends, where each balancer is a node.
+    pub(crate) fn within(lab: Lab, change: impl FnOnce(&mut Cluster)) -> Result<Self> {
         let servers = Herd::servers(&lab, PORT)?;
         let (v4, v6) = lab.vips[0];
         let mut rest = "[limits]\nflows = 65536\n".to_owned();

@@ -1,7 +1,7 @@
 //! What an operator does to a pair under load: upgrades, failbacks, and changes of the pool at the worst moments.
 
 use anyhow::{Result, ensure};
-use fairlead_tests::lab::ha::{FlowMaker, Stream, overlap};
+use fairlead_tests::lab::ha::{FlowMaker, Stream, gap, overlap};
 use fairlead_tests::lab::wait_until;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -114,6 +114,9 @@ fn failbacks_amid_changes_of_the_pool_break_nothing() -> Result<()> {
         assert_eq!(both.requests, 0, "both answered");
 
         copy_services(&trio, 1, 0)?;
+        let watch = trio.watch(round % 2 == 1)?;
+        until_answered_by(&watch, trio.macs[1])?;
+        let returns_at = watch.now();
         trio.nodes[0].start()?;
         // It isn't ready yet, or has just become so.
         trio.change_pool(&[1, 0], false)?;
@@ -121,6 +124,10 @@ fn failbacks_amid_changes_of_the_pool_break_nothing() -> Result<()> {
         trio.change_pool(&[0, 1], true)?;
         trio.change_pool(&[1, 0], false)?;
         made += maker.stop()?;
+        until_answered_by(&watch, trio.macs[0])?;
+        let record = watch.stop()?;
+        let (both, gap) = (overlap(&record, Duration::ZERO..Duration::MAX), gap(&record, returns_at));
+        println!("failback: both for {:?}, nobody for {gap:?}", both.lasted);
         all_whole(&herds, &format!("round {round}, after the failback"))?;
         trio.until_ready(1, "full")?;
     }
