@@ -190,18 +190,31 @@ impl Health {
     }
 
     /// Takes over a verdict that was known before this machine started (before a restart, or from a peer). It holds
-    /// until own results in a row say otherwise; `Unknown` and `Unchecked` tell nothing and change nothing.
+    /// until own results in a row say otherwise; `Unknown` and `Unchecked` tell nothing and change nothing. Own failures in
+    /// a row count: where they had brought the backend down already, one more does so again, and it is looked for at once.
     pub fn adopt(&mut self, verdict: Verdict) {
         match verdict {
-            Verdict::Up => self.state = State::Up { failures: 0 },
+            Verdict::Up => {
+                let failures = match self.streak {
+                    Streak::Failures(count) => count.min(self.params.fall.saturating_sub(1)),
+                    Streak::Successes(_) | Streak::None => 0,
+                };
+                self.state = State::Up { failures };
+            }
             Verdict::Down => self.state = State::Down { successes: 0 },
             Verdict::Unknown | Verdict::Unchecked => {}
         }
+        self.reschedule();
     }
 
     /// Other intervals or counts from now on. The verdict stays; a probe on its way counts.
     pub fn reconfigure(&mut self, params: HealthParams) {
         self.params = params;
+        self.reschedule();
+    }
+
+    /// The next probe is due by the state that it is in now.
+    fn reschedule(&mut self) {
         if let (Schedule::Due { .. }, Some(began)) = (self.schedule, self.began) {
             self.schedule = Schedule::Due { at: began + self.gap() };
         }

@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use fairlead_tests::lab::ha::{
     AnswerWatch, ControlPing, Cut, CutLink, Overlap, gap, mac_of, overlap, switched_at,
 };
@@ -76,11 +76,12 @@ pub(super) fn series(pair: &mut impl Pair, how: How, runs: u32) -> Result<Runs> 
         let phase = pair.advert_interval() * number / runs.max(1);
         let what = || format!("{} {} at {:?}, run {number}", pair_name(how), how.name(), phase);
         let run = once(pair, how, phase).with_context(what)?;
-        let spoiled = run.stall > fairlead_tests::lab::ha::SPOILED_BY;
+        let spoiled = run.is_none_or(|run| run.stall > fairlead_tests::lab::ha::SPOILED_BY);
         if spoiled && series.repeated < MAX_REPEATED {
             series.repeated += 1;
             continue;
         }
+        let run = run.with_context(|| format!("{}: the machine stands still too often", what()))?;
         series.spoiled += u32::from(spoiled);
         series.all.push(run);
         number += 1;
@@ -92,13 +93,17 @@ fn pair_name(how: How) -> &'static str {
     if how == How::HandOver { "a planned" } else { "an unplanned" }
 }
 
-/// Takes the first node away so long after a calm moment, and lets it come back.
-fn once(pair: &mut impl Pair, how: How, phase: Duration) -> Result<Failover> {
+/// Takes the first node away so long after a calm moment, and lets it come back. `None`: it was away before.
+fn once(pair: &mut impl Pair, how: How, phase: Duration) -> Result<Option<Failover>> {
     pair.settle().context("before")?;
     let second = mac_of(pair.lab().balancers.get(1).context("a pair has two nodes")?)?;
     let control = ControlPing::start(pair.lab())?;
     let watch = AnswerWatch::start(&pair.lab().client, pair.vip())?;
     wait_until("somebody answers", TAKES_OVER_WITHIN, || Ok(watch.answers() > 50))?;
+    if how == How::Stop {
+        // What it does when it wakes up is watched, not how it takes over from a live peer later.
+        pair.may_take_back(false)?;
+    }
     sleep(CALM + phase);
     let (at, begun) = (watch.now(), Instant::now());
     let link = disturb(pair, how)?;
@@ -119,14 +124,25 @@ fn once(pair: &mut impl Pair, how: How, phase: Duration) -> Result<Failover> {
     if let Some(link) = link {
         link.heal()?;
     }
+    if how == How::Stop {
+        pair.may_take_back(true)?;
+    }
     let before = at.saturating_sub(CALM);
     let (change, back) = (overlap(&record, before..change_ends), overlap(&record, change_ends..end));
-    Ok(Failover {
+    let Some(switched) = switched_at(&record, at) else {
+        // It had changed hands before: the first was late, as the machine stood still.
+        ensure!(
+            stall.longest > fairlead_tests::lab::ha::SPOILED_BY,
+            "it changed hands before it was disturbed"
+        );
+        return Ok(None);
+    };
+    Ok(Some(Failover {
         gap: gap_until(&record, at, change_ends)?,
-        switched: switched_at(&record, at).context("it did not change hands")?.saturating_sub(at),
+        switched: switched.saturating_sub(at),
         both: if back.lasted > change.lasted { back } else { change },
         stall: stall.longest,
-    })
+    }))
 }
 
 /// The gap of the change alone, not of the way back.

@@ -39,6 +39,10 @@ impl Pair for FairleadPair {
         self.node(0)?.signal(signal)
     }
 
+    fn may_take_back(&self, may: bool) -> Result<()> {
+        self.node(0)?.ok(&["ha", if may { "resume" } else { "pause" }, "--all"]).map(|_| ())
+    }
+
     fn hand_over(&mut self) -> Result<()> {
         self.node(0)?.ok(&["ha", "handover", "--all"]).map(|_| ())
     }

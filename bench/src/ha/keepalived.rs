@@ -75,6 +75,11 @@ impl Pair for KeepalivedPair {
         first.signal(signal)
     }
 
+    /// keepalived has no command for that.
+    fn may_take_back(&self, _may: bool) -> Result<()> {
+        Ok(())
+    }
+
     /// keepalived has no handing over: it ends, and says so.
     fn hand_over(&mut self) -> Result<()> {
         let [first, _] = &mut self.nodes;

@@ -23,6 +23,8 @@ pub(super) trait Pair {
     fn kill(&mut self) -> Result<()>;
     /// Sends the first's daemon a signal: SIGSTOP, SIGCONT.
     fn signal(&self, signal: Signal) -> Result<()>;
+    /// Whether the first takes its VIP back from a live peer; that is no part of what a failover is watched for.
+    fn may_take_back(&self, may: bool) -> Result<()>;
     /// Lets the first give its VIPs to the second, as for planned work.
     fn hand_over(&mut self) -> Result<()>;
 }

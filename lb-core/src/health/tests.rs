@@ -72,6 +72,24 @@ fn adopted_verdict_holds_until_own_results_are_conclusive() {
 }
 
 #[test]
+fn own_failures_count_after_an_adoption_and_the_next_probe_is_soon() {
+    let mut health = Health::new(params(), ms(0));
+    for _ in 0..3 {
+        probe(&mut health, false);
+    }
+    assert_eq!(health.verdict(), Verdict::Down);
+    let down_until = health.next_due();
+    health.adopt(Verdict::Up);
+    assert_eq!((health.verdict(), down_until - health.next_due()), (Verdict::Up, ms(5_000 - 200)));
+    probe(&mut health, false);
+    assert_eq!(health.verdict(), Verdict::Down, "it had failed three times already");
+    health.adopt(Verdict::Up);
+    probe(&mut health, true);
+    probe(&mut health, false);
+    assert_eq!(health.verdict(), Verdict::Up, "after a success it takes three again");
+}
+
+#[test]
 fn next_probe_is_due_by_state() {
     // (results so far, gap from the start of the last probe to the next)
     for (results, gap) in [

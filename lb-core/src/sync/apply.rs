@@ -137,12 +137,18 @@ impl<W: FlowWord> Table<'_, W> {
         applied
     }
 
-    /// Clears the entries of the slots of `is_swept` that a whole bulk did not speak of; returns how many.
-    pub fn sweep(&self, seen: &Seen, is_swept: impl Fn(u16) -> bool) -> u64 {
+    /// Clears the entries of the slots of `is_swept` that a whole bulk did not speak of, but for those that are `spared`;
+    /// returns how many.
+    pub fn sweep(
+        &self,
+        seen: &Seen,
+        is_swept: impl Fn(u16) -> bool,
+        is_spared: impl Fn(FlowEntry) -> bool,
+    ) -> u64 {
         let mut cleared = 0;
         for (index, word) in self.words.iter().enumerate() {
             let entry = FlowEntry(word.load());
-            if !entry.is_empty() && is_swept(entry.slot()) && !seen.has(index) {
+            if !entry.is_empty() && is_swept(entry.slot()) && !seen.has(index) && !is_spared(entry) {
                 // A lost race: a packet came here just now, and the flow is this node's.
                 cleared += u64::from(word.replace(entry.0, 0));
             }

@@ -13,6 +13,10 @@ const MIN_GAP: Duration = Duration::from_millis(100);
 /// Between two at most, whatever the interval.
 const MAX_GAP: Duration = Duration::from_secs(2);
 
+/// Before clients are called away from a peer that was active as well: flow sync needs some 300 ms to find it again and to
+/// get what came up there.
+const PEER_GAP: Duration = Duration::from_millis(600);
+
 /// Announcements to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Announcements {
@@ -31,10 +35,12 @@ impl Announcements {
     }
 
     /// A rival was heard, which may have announced itself: once more, when it should be quiet, and not with every advert
-    /// of one that does not hear us.
-    pub(super) fn once_more(&mut self, now: Duration, interval: AdvertInterval) {
+    /// of one that does not hear us. A Fairlead `peer` goes on forwarding what comes to it, by its own flows: clients stay
+    /// there until this node has been told of them.
+    pub(super) fn once_more(&mut self, now: Duration, interval: AdvertInterval, is_peer: bool) {
         if self.left == 0 {
-            *self = Self { left: 1, at: now.saturating_add(first_gap(interval)), gap: MAX_GAP };
+            let gap = if is_peer { PEER_GAP } else { Duration::ZERO }.max(first_gap(interval));
+            *self = Self { left: 1, at: now.saturating_add(gap), gap: MAX_GAP };
         }
     }
 

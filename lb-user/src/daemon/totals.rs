@@ -88,6 +88,11 @@ impl KeptTotals {
 
     fn write(&self) -> Result<()> {
         let text = text(&self.totals.kept())?;
+        // Nobody else may have made it: a node of a cluster keeps no seed.
+        if let Some(directory) = self.path.parent() {
+            fs::create_dir_all(directory)
+                .with_context(|| format!("cannot create {}", directory.display()))?;
+        }
         // The maps do not outlive a power cut either.
         kept::replace(&self.path, &text, Outlives::Daemon)
             .with_context(|| format!("cannot write {}", self.path.display()))

@@ -167,6 +167,8 @@ impl Prober {
                 target.health.adopt(*verdict);
             }
         }
+        // What is adopted may be asked for sooner.
+        self.due = self.targets.iter().map(|(serial, target)| Reverse((target.due(), *serial))).collect();
     }
 
     /// The next change of a verdict; waits for ever if there is nothing to probe. Probes are only made while somebody

@@ -119,7 +119,7 @@ fn what_a_bulk_does_not_speak_of_is_swept() {
     put(&words, 92, FlowEntry::new(4, 8, NOW, REMOTE));
     let mut seen = Seen::new(words.len());
     table(&words).apply(&[set(3, 5), set(15, 7)], Some(7), Stance::Follow, Some(&mut seen));
-    assert_eq!(table(&words).sweep(&seen, theirs), 2);
+    assert_eq!(table(&words).sweep(&seen, theirs, |_| false), 2);
     let left: Vec<u32> = entries(&words).iter().map(|(_, entry)| entry.fingerprint()).collect();
     assert_eq!(left, [5, 4, 7]);
 }

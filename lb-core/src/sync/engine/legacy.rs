@@ -24,24 +24,41 @@ pub(super) struct Legacy {
     services: BTreeSet<ServiceKey>,
     /// Bucket to look at next.
     next: usize,
+    /// Sequence after the last part, once there was one.
+    end: Option<u64>,
     until: Duration,
+}
+
+/// Whether an entry is one that is offered: this node's own, confirmed, and in use lately.
+pub(super) fn is_offered(entry: FlowEntry, tick: u16) -> bool {
+    entry.is(FlowEntry::CONFIRMED) && !entry.is(FlowEntry::REMOTE) && age(tick, entry.tick()) <= MAX_AGE
 }
 
 impl Legacy {
     /// Of these services, from now on.
     pub(super) const fn new(services: BTreeSet<ServiceKey>, now: Duration) -> Self {
-        Self { services, next: 0, until: now.saturating_add(OFFERED_FOR) }
+        Self { services, next: 0, end: None, until: now.saturating_add(OFFERED_FOR) }
     }
 
     /// From the beginning.
     pub(super) const fn restart(&mut self) {
-        self.next = 0;
+        (self.next, self.end) = (0, None);
     }
 
-    /// Not of services that this node is active for again. `false`: nothing is left of it, or it is over.
-    pub(super) fn is_due(&mut self, now: Duration, active: &BTreeSet<ServiceKey>) -> bool {
+    /// All was offered with the messages before this sequence.
+    pub(super) fn told_until(&mut self, next: u64) {
+        self.end.get_or_insert(next);
+    }
+
+    /// Not of services that this node is active for again. `false`: nothing is left of it, it is over, or the peer has it all.
+    pub(super) fn is_due(&mut self, now: Duration, active: &BTreeSet<ServiceKey>, expected: u64) -> bool {
         self.services.retain(|service| !active.contains(service));
-        now < self.until && !self.services.is_empty()
+        now < self.until && !self.services.is_empty() && self.end.is_none_or(|end| expected < end)
+    }
+
+    /// Whether the whole table was looked at.
+    pub(super) const fn is_whole(&self, entries: usize) -> bool {
+        self.next >= entries / WAYS
     }
 
     /// About `most` flows.
@@ -49,10 +66,7 @@ impl Legacy {
         let wanted = context.directory.slots_of(&self.services);
         let tick = context.table.tick;
         let is_told = |entry: &FlowEntry| {
-            entry.is(FlowEntry::CONFIRMED)
-                && !entry.is(FlowEntry::REMOTE)
-                && age(tick, entry.tick()) <= MAX_AGE
-                && wanted.get(usize::from(entry.slot())) == Some(&true)
+            is_offered(*entry, tick) && wanted.get(usize::from(entry.slot())) == Some(&true)
         };
         let told = FlowEntry::UDP | FlowEntry::CONFIRMED | FlowEntry::CLOSING;
         let mut changes = Vec::new();

@@ -201,7 +201,8 @@ impl Peer {
             Message::Sequenced(sequence, what) => {
                 if link.is_compatible {
                     let claimed = link.claimed(context);
-                    let said = link.receiving.take(now, (sequence, what), &claimed, context);
+                    let spares = link.sending.has_legacy(context);
+                    let said = link.receiving.take(now, (sequence, what), &claimed, context, spares);
                     effects.extend(said.into_iter().map(|said| Effect::Verdicts { peer, said }));
                 }
                 Vec::new()

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::context::{Context, ServiceSaid};
+use super::legacy::is_offered;
 use crate::plan::ServiceKey;
 use crate::sweep::FlowWord;
 use crate::sync::apply::{Seen, Stance};
@@ -31,13 +32,15 @@ pub(super) struct Receiving {
 
 impl Receiving {
     /// Takes in a message; of services that the peer does not claim nothing is believed, which is what a former active
-    /// still says when another one has taken over. Returns what became whole of verdicts.
+    /// still says when another one has taken over. `spares`: own flows have yet to be offered to this peer, so its bulk is no
+    /// reason to clear them. Returns what became whole of verdicts.
     pub(super) fn take<W: FlowWord>(
         &mut self,
         now: Duration,
         (sequence, what): (u64, Sequenced),
         claimed: &BTreeSet<ServiceKey>,
         context: &Context<'_, W>,
+        spares: bool,
     ) -> Vec<ServiceSaid> {
         self.inbox.push(now, sequence, what);
         let mut said = Vec::new();
@@ -68,7 +71,7 @@ impl Receiving {
                         named.extend(services);
                     }
                 }
-                Sequenced::BulkEnd => self.end_bulk(claimed, &ours, context),
+                Sequenced::BulkEnd => self.end_bulk(claimed, &ours, context, spares),
                 Sequenced::Verdicts(part) => said.extend(self.verdicts(part)),
             }
         }
@@ -98,6 +101,7 @@ impl Receiving {
         claimed: &BTreeSet<ServiceKey>,
         ours: &BTreeSet<ServiceKey>,
         context: &Context<'_, W>,
+        spares: bool,
     ) {
         let Some((named, seen)) = self.bulk.take() else { return };
         if self.spoiled || !named.is_subset(claimed) {
@@ -105,8 +109,11 @@ impl Receiving {
         }
         let swept: BTreeSet<ServiceKey> = named.difference(ours).copied().collect();
         let slots = context.directory.slots_of(&swept);
-        context.table.sweep(&seen, |slot| slots.get(usize::from(slot)) == Some(&true));
-        self.complete = true;
+        let is_swept = |slot: u16| slots.get(usize::from(slot)) == Some(&true);
+        let is_spared = |entry| spares && is_offered(entry, context.table.tick);
+        context.table.sweep(&seen, is_swept, is_spared);
+        // Another bulk clears what the peer did not want.
+        (self.complete, self.spoiled) = (!spares, spares);
     }
 
     fn verdicts(&mut self, part: VerdictsSaid) -> Option<ServiceSaid> {

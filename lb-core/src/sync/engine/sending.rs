@@ -104,11 +104,19 @@ impl Sending {
             let parts = pack::batches(legacy.part(most, context), context.directory).into_iter();
             let parts = parts.map(|part| self.outbox.push(Sequenced::Legacy(part)));
             out.extend(parts.inspect(|message| self.rate.spend(message.len())));
+            if legacy.is_whole(context.table.words.len()) {
+                legacy.told_until(self.outbox.next());
+            }
         }
         if !out.is_empty() {
             self.sent_at.push_back((self.outbox.next(), now));
         }
         out
+    }
+
+    /// Whether flows of services that this node has ceased to be active for have yet to be offered to the peer.
+    pub(super) fn has_legacy<W>(&self, context: &Context<'_, W>) -> bool {
+        self.legacy.is_some() || !self.was_active.is_subset(&context.active_services())
     }
 
     /// Takes note of services that this node is active for no longer.
@@ -117,7 +125,7 @@ impl Sending {
         if !left.is_empty() {
             self.legacy = Some(Legacy::new(left, now));
         }
-        self.legacy.take_if(|legacy| !legacy.is_due(now, active));
+        self.legacy.take_if(|legacy| !legacy.is_due(now, active, self.expected));
         self.was_active.clone_from(active);
     }
 

@@ -176,6 +176,29 @@ fn after_a_split_the_winner_takes_what_it_lacks_and_keeps_what_it_has() {
 }
 
 #[test]
+fn the_winners_bulk_clears_nothing_of_the_loser_before_it_was_offered() {
+    let (mut one, mut two) = pair();
+    talk(&mut one, &mut two, 0..500);
+    two.groups[0].active = true;
+    (600..2_000).step_by(100).for_each(|time| drop((one.tick(ms(time)), two.tick(ms(time)))));
+    two.words[24].store(FlowEntry::new(24, 2, 5, FlowEntry::CONFIRMED).0, Ordering::Relaxed);
+    two.groups[0].active = false;
+    // The loser hears all of the winner's bulk before it has a turn of its own in which it knows the winner.
+    let hello = two.tick(ms(2_000));
+    let answer = one.hear(ms(2_000), 2, &hello);
+    let answer = two.hear(ms(2_000), 1, &answer);
+    one.hear(ms(2_000), 2, &answer);
+    let bulk = one.tick(ms(2_050));
+    two.hear(ms(2_050), 1, &bulk);
+    let bulk = one.tick(ms(2_100));
+    two.hear(ms(2_100), 1, &bulk);
+    assert!(two.flows().contains(&(24, 2)), "{:?}", two.flows());
+    talk(&mut one, &mut two, 2_200..3_500);
+    assert_eq!(one.flows(), [(9, 1), (24, 1)]);
+    assert_eq!((two.flows(), two.sync.readiness("g")), (vec![(9, 2), (24, 2)], Readiness::Ready));
+}
+
+#[test]
 fn whoever_is_active_where_no_peer_is_has_nothing_to_give() {
     let (mut one, mut two) = pair();
     one.groups[0].active = false;

@@ -215,7 +215,7 @@ impl Machine {
             }
             Rank::Worse => {
                 self.note_rival(now, id, advert.interval);
-                self.assert_role(now);
+                self.assert_role(now, id);
             }
             Rank::Open => self.note_rival(now, id, advert.interval),
         }
@@ -228,14 +228,16 @@ impl Machine {
     }
 
     /// A worse one is active too: it should know, and hosts that may have learnt its address (RFC 9568, 6.4.3).
-    fn assert_role(&mut self, now: Duration) {
+    fn assert_role(&mut self, now: Duration, id: RouterId) {
         self.reply(now);
+        let is_peer =
+            self.routers.get(&id).and_then(|router| router.heard).is_some_and(|heard| heard.fairlead);
         let interval = self.settings.interval;
         if let State::Active(active) = &mut self.state {
             active
                 .announcements
                 .get_or_insert_with(|| Announcements::repeated(now, interval))
-                .once_more(now, interval);
+                .once_more(now, interval, is_peer);
         }
     }
 

@@ -291,6 +291,21 @@ fn a_rival_is_followed_by_one_more_announcement() {
 }
 
 #[test]
+fn clients_are_called_away_from_a_peer_only_when_flow_sync_has_had_time() {
+    let quick = AdvertInterval::from_duration(Duration::from_millis(100)).expect("in range");
+    for (fairlead, announced_at) in [(true, 30_650), (false, 30_150)] {
+        let mut bench = Bench::started(Settings { interval: quick, ..settings() });
+        bench.run(30_000);
+        let Input::Advert { router, from, advert, .. } = heard(LOWER, 99) else { unreachable!() };
+        bench.put(30_050, Input::Advert { router, from, advert, fairlead });
+        let seen = bench.run(31_500);
+        let announced: Vec<u64> =
+            seen.into_iter().filter(|(_, seen)| seen == "announce").map(|(at, _)| at).collect();
+        assert_eq!(announced, [announced_at], "{fairlead}");
+    }
+}
+
+#[test]
 fn stopping_clears_the_lease_says_goodbye_and_ends() {
     let mut bench = Bench::active(dual_stack());
     bench.check(
