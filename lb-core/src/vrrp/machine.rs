@@ -34,6 +34,9 @@ pub const GIVER_SILENT_INTERVALS: u32 = 3;
 pub const TIE_INTERVALS: u32 = 3;
 /// Intervals of a rival's silence after which there is none any more: two of its adverts may be lost.
 pub const RIVAL_SILENT_INTERVALS: u32 = 3;
+/// Rivals of equal priority that a machine waits for at once: more than a group has nodes, and not as many as somebody may
+/// invent.
+pub const MAX_TIES: usize = 32;
 /// Longest time that a planned restart may ask for. A peer's word, or a typing error, should not leave VIPs unanswered
 /// for longer than somebody would watch it.
 pub const MAX_HOLD: Duration = Duration::from_secs(600);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::rank::{Rank, Tie};
+use super::rank::{Rank, Ties};
 use super::router::Router;
 use super::{
     Announcements, GIVER_SILENT_INTERVALS, HANDOVER_INTERVALS, LEASE_INTERVALS, LONE_INTERVALS,
@@ -27,7 +27,7 @@ pub(super) struct Active {
     /// Who gave this role away.
     givers: BTreeMap<RouterId, Giver>,
     /// Rivals of equal priority.
-    pub(super) ties: BTreeMap<RouterId, Tie>,
+    pub(super) ties: Ties,
 }
 
 /// One that asked this node to take over and has not yet heard that it did.
@@ -75,7 +75,7 @@ impl Active {
             announcements: None,
             handover: None,
             givers: BTreeMap::new(),
-            ties: BTreeMap::new(),
+            ties: Ties::new(),
         }
     }
 

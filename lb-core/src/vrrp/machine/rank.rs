@@ -1,11 +1,12 @@
 //! Who of two active nodes is to be it (RFC 9568, 6.4.3): the one of greater priority, then of greater address.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::router::Router;
-use super::{LEASE_INTERVALS, Machine, State, TIE_INTERVALS};
+use super::{LEASE_INTERVALS, MAX_TIES, Machine, State, TIE_INTERVALS};
 use crate::vrrp::{Heard, RouterId};
 
 /// What a rival is to this node.
@@ -17,13 +18,39 @@ pub(super) enum Rank {
     Open,
 }
 
-/// A rival of equal priority.
+/// Rivals of equal priority that are waited for, each by itself: with two of them that are heard in turn neither would
+/// ever have been there for long.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ties(BTreeMap<(RouterId, IpAddr), Tie>);
+
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tie {
-    from: IpAddr,
+struct Tie {
     since: Duration,
     /// Heard last.
     last: Duration,
+}
+
+impl Ties {
+    /// None.
+    pub(super) const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// Since when one that is heard now is there.
+    fn since(&mut self, now: Duration, id: RouterId, heard: &Heard) -> Duration {
+        let key = (id, heard.from);
+        if !self.0.contains_key(&key) && self.0.len() >= MAX_TIES {
+            let longest_ago = self.0.iter().min_by_key(|(_, tie)| tie.last).map(|(key, _)| *key);
+            longest_ago.and_then(|key| self.0.remove(&key));
+        }
+        let tie = self.0.entry(key).or_insert(Tie { since: now, last: now });
+        // Two adverts in between may have been lost.
+        if now.saturating_sub(tie.last) > heard.interval.times(LEASE_INTERVALS + 1) {
+            tie.since = now;
+        }
+        tie.last = now;
+        tie.since
+    }
 }
 
 impl Machine {
@@ -49,19 +76,14 @@ impl Machine {
         let priority = self.priority().get();
         let tied = |router: &Router| router.heard.filter(|heard| is_tie(heard, now, priority));
         let Some(heard) = self.routers.get(&id).and_then(tied) else { return true };
-        let is_first = self.routers.range(..id).next().is_none();
+        if self.routers.range(..id).next().is_none() {
+            return true;
+        }
         let earlier = self.routers.range(..id).any(|(_, router)| tied(router).is_some());
         let State::Active(active) = &mut self.state else { return false };
-        let tie = active.ties.entry(id).or_insert(Tie { from: heard.from, since: now, last: now });
-        // Two adverts in between may have been lost.
-        let is_same = tie.from == heard.from
-            && now.saturating_sub(tie.last) <= heard.interval.times(LEASE_INTERVALS + 1);
-        if !is_same {
-            *tie = Tie { from: heard.from, since: now, last: now };
-        }
-        tie.last = now;
+        let since = active.ties.since(now, id, &heard);
         let wait = if earlier { 2 * TIE_INTERVALS } else { TIE_INTERVALS };
-        is_first || now.saturating_sub(tie.since) >= heard.interval.times(wait)
+        now.saturating_sub(since) >= heard.interval.times(wait)
     }
 }
 

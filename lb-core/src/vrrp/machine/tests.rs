@@ -8,6 +8,7 @@ use crate::vrrp::{Advert, AdvertError, AdvertInterval, Cause, RouterSettings};
 
 mod anything;
 mod election;
+mod families;
 mod handover;
 mod lease;
 mod reload;
