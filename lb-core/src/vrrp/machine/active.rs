@@ -201,7 +201,7 @@ impl Machine {
             return;
         }
         if active.is_handing_over() {
-            self.yield_to(now, id, advert, Reason::HandedOver { to: from });
+            self.yield_to(now, Reason::HandedOver { to: from });
             self.held_back = true;
             return;
         }
@@ -210,9 +210,7 @@ impl Machine {
             return;
         }
         match self.rank(now, id, from, advert.priority) {
-            Rank::Better => {
-                self.yield_to(now, id, advert, Reason::Better { from, priority: advert.priority })
-            }
+            Rank::Better => self.yield_to(now, Reason::Better { from, priority: advert.priority }),
             Rank::Worse => {
                 self.note_rival(now, id, advert.interval);
                 self.assert_role(now, id);
@@ -249,13 +247,11 @@ impl Machine {
         }
     }
 
-    fn yield_to(&mut self, now: Duration, id: RouterId, advert: &Advert, reason: Reason) {
+    /// To one that has been noted as heard.
+    fn yield_to(&mut self, now: Duration, reason: Reason) {
         self.release_lease();
         self.become_backup(now, reason);
-        let down = self.priority().active_down(advert.interval);
-        if let State::Backup(backup) = &mut self.state {
-            backup.follow(id, now.saturating_add(down));
-        }
+        self.wait_as_heard(now);
     }
 
     /// It stays active until a peer is heard to be.

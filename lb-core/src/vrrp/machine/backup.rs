@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::active::Active;
+use super::router::Router;
 use super::{Machine, State};
 use crate::vrrp::{Advert, AdvertInterval, Heard, Reason, Role, RouterId, Warning};
 
@@ -46,6 +47,18 @@ impl Machine {
         let timers = self.routers.keys().map(|id| (*id, at)).collect();
         if let State::Backup(backup) = &mut self.state {
             *backup = Backup { timers, preempt_at: None, was_late: false };
+        }
+    }
+
+    /// Timers as if it had been Backup before: an active one listens too. Where it has heard nobody there is nobody to wait
+    /// for, and the goodbye of the one that it hears elsewhere counts at once.
+    pub(super) fn wait_as_heard(&mut self, now: Duration) {
+        let priority = self.priority();
+        let down = |heard: Heard| heard.at.saturating_add(priority.active_down(heard.interval));
+        let until = |router: &Router| router.heard.filter(|heard| !heard.resigned).map_or(now, down).max(now);
+        let timers = self.routers.iter().map(|(id, router)| (*id, until(router))).collect();
+        if let State::Backup(backup) = &mut self.state {
+            backup.timers = timers;
         }
     }
 
