@@ -254,8 +254,10 @@ impl Machine {
         self.wait_as_heard(now);
     }
 
-    /// It stays active until a peer is heard to be.
+    /// It stays active until a peer is heard to be. That should know whose last adverts it is not to yield to, even if it has
+    /// only just started: one goes before the request.
     pub(super) fn hand_over(&mut self, now: Duration) {
+        self.advertise(now);
         let until = now.saturating_add(self.settings.interval.times(HANDOVER_INTERVALS));
         match &mut self.state {
             State::Active(active) => {

@@ -9,11 +9,12 @@ fn gate(bench: &mut Bench, at: u64, open: bool) {
 #[test]
 fn a_handover_asks_and_yields_only_when_the_peer_is_heard() {
     let mut bench = Bench::active(settings());
-    bench.check(4_000, Input::Handover, &["ask"]);
+    bench.check(4_000, Input::Handover, &["lease 7000", "advert 100", "ask"]);
     assert!(bench.view(4_000).handing_over);
-    bench.check(4_610, Input::Tick, &["lease 7610", "advert 100", "announce"]);
-    bench.check(4_700, heard(LOWER, 50), &["lease off", "backup: handed over to 192.0.2.4"]);
-    assert!(bench.view(4_700).held_back);
+    bench.check(4_610, Input::Tick, &["announce"]);
+    bench.check(5_000, Input::Tick, &["lease 8000", "advert 100"]);
+    bench.check(5_100, heard(LOWER, 50), &["lease off", "backup: handed over to 192.0.2.4"]);
+    assert!(bench.view(5_100).held_back);
 }
 
 #[test]
@@ -92,6 +93,21 @@ fn a_giver_that_was_not_heard_before_is_the_first_one_that_is() {
     bench.put(1_100, Input::TakeOver);
     bench.check(1_200, heard(HIGHER, 200), &[]);
     bench.check(1_300, heard(LOWER, 200), &["lease off", "backup: 192.0.2.4 is active with priority 200"]);
+}
+
+#[test]
+fn who_started_just_before_a_handover_yields_to_a_better_third_one() {
+    // Adverts of the giver are as rare as one a second, and this node has missed the last one.
+    let mut giver = Bench::active(Settings { priority: priority(144), ..settings() });
+    let mut taker = Bench::new(settings());
+    taker.put(4_000, START);
+    let told = giver.put(4_100, Input::Handover);
+    if told.iter().any(|word| word == "advert 144") {
+        taker.put(4_110, heard(LOWER, 144));
+    }
+    taker.put(4_110, Input::TakeOver);
+    taker.run(6_500);
+    taker.check(6_600, heard(HIGHER, 185), &["lease off", "backup: 192.0.2.6 is active with priority 185"]);
 }
 
 #[test]
