@@ -69,15 +69,19 @@ fn at_most_one_answers_where_nodes_hear_each_other_and_somebody_does() {
     println!("FAIRLEAD_SEED={first} FAIRLEAD_SCHEDULES={count}");
     let mut total = Seen::default();
     let mut faults = Vec::new();
+    let mut failed = Vec::new();
     for seed in REGRESSIONS.iter().copied().chain((0..count).map(|index| first.wrapping_add(index))) {
         match run(seed) {
             Ok(seen) => total.add(seen),
-            Err(fault) => faults.push(fault),
+            Err(fault) => {
+                failed.push(seed);
+                faults.push(fault);
+            }
         }
     }
     println!("{total:?}");
     let shown = faults.iter().take(3).cloned().collect::<Vec<_>>().join("\n\n");
-    assert!(faults.is_empty(), "{} of {count} schedules\n{shown}", faults.len());
+    assert!(faults.is_empty(), "{} of {count} schedules, {failed:?}\n{shown}", faults.len());
     if count >= SCHEDULES / 10 {
         for (what, seen) in total.named() {
             assert!(seen > count / 10, "{what}: {seen} only");
