@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use lb_core::vrrp::{Input, Priority, Role};
+use lb_core::vrrp::{Heard, Input, Priority, Role, TAKEOVER_INTERVALS};
 
 use crate::foreign::Phase;
 use crate::network::Cut;
-use crate::node::{Brain, Process};
+use crate::node::{Brain, Process, interval};
 use crate::plan::Kind;
 use crate::world::{Event, World};
 
@@ -289,6 +289,23 @@ impl World {
         if just_active > 0 || self.nodes.iter().filter(|node| node.answers(self.at)).count() > 1 {
             self.judge.may_gap(self.at + self.plan.settled_after());
             self.judge.may_overlap(self.at + self.plan.healed_after());
+        }
+    }
+
+    /// Who took over on request does not yield to the last adverts of the giver, of which one comes with the request. If that
+    /// was lost, or came before this node had started, or not in this family, the first one that it hears is the giver's for
+    /// it, whose ever it is: it yields to none of that node for four intervals, and to the next one after them.
+    pub(crate) fn may_mistake_the_giver(&mut self, node: usize) {
+        let (now, plan) = (self.now(node), &self.plan);
+        let Some(ours) = self.nodes[node].ours() else { return };
+        let down = ours.machine.priority().active_down(interval(plan));
+        let is_fresh = |heard: Heard| now.saturating_sub(heard.at) < down;
+        let mut routers = ours.machine.view(now).routers.into_iter();
+        let knows_all = routers.all(|router| router.heard.is_some_and(is_fresh));
+        let was_there = self.at - self.nodes[node].came_back > plan.delay.1;
+        if !knows_all && (plan.loss > 0 || plan.families == 2 || !was_there) {
+            let mistaken = u64::from(TAKEOVER_INTERVALS + 1) * plan.interval;
+            self.judge.may_overlap(self.at + mistaken + plan.overlap());
         }
     }
 

@@ -167,7 +167,10 @@ impl World {
                     self.judge.wrong(format!("{node} preempts and must not"));
                 }
             }
-            Reason::TakenOver => seen.handovers += 1,
+            Reason::TakenOver => {
+                seen.handovers += 1;
+                self.may_mistake_the_giver(node);
+            }
             reason => {
                 seen.takeovers += 1;
                 seen.resigned += u64::from(matches!(reason, Reason::Resigned { .. }));
