@@ -18,10 +18,13 @@
 //! - *Death*: another one answers within `3 i + skew + d`, `skew` that of the best backup. The lease of the dead one ended
 //!   before, unless the last adverts it sent were lost: `skew` lies between.
 //! - *Goodbye* (stop, fault): within `skew + d`, and not both, as the lease is cleared first. If the goodbye is lost, or
-//!   overtaken by an advert, as after a death; likewise if the backup has been there for less than `4 i` and hears one family
-//!   only. If two were active, who hears both may take over beside the other for an interval.
+//!   overtaken by an advert, as after a death; likewise if the backup was started, woken, mended or resumed less than `4 i`
+//!   before and hears one family only. If two were active, who hears both may take over beside the other for an interval.
 //! - *Change while both are well* (preemption, handover, takeover by two at once): both answer until the first advert of
-//!   the better one is heard, `d`, or `2 i + d` if two are lost. Somebody answers at every time.
+//!   the better one is heard, `d`, or `2 i + d` if two are lost. Somebody answers at every time. A node that took over on
+//!   request may not know the giver, if the advert that comes with the request was lost, went in the other family, or came
+//!   before it had started: the first one that it hears is the giver's for it, and it yields to its sender only after
+//!   `5 i + d`, or `7 i + d` if two are lost.
 //! - *Partition*: one on each side within `4 i + d`; at most one again `3 i` and 200 ms, or `d` if that is longer, after it has
 //!   healed.
 //! - *Anything else*, any number of changes at once: exactly one `6 i + 200 ms` after the last. Where equal priorities meet
