@@ -104,6 +104,7 @@ impl Machine {
             if heard.priority >= priority.get() || !self.may_preempt(now, heard.fairlead) {
                 if let State::Backup(backup) = &mut self.state {
                     backup.follow(id, down(&heard));
+                    backup.was_late = false;
                 }
                 follows = true;
             }

@@ -219,3 +219,18 @@ fn a_lease_is_renewed_up_to_the_limit_of_lateness_and_the_role_given_up_after_it
         assert_eq!(bench.machine.role(), role, "late by {late} ms");
     }
 }
+
+#[test]
+fn a_backup_that_was_late_and_then_followed_after_all_waits_again_when_it_is_late() {
+    let mut bench = Bench::started(settings());
+    bench.put(0, Input::Gate { open: true });
+    bench.put(3_000, heard(LOWER, 50));
+    bench.check(4_200, Input::Tick, &[]);
+    bench.put(4_300, Input::Gate { open: false });
+    bench.check(5_810, Input::Tick, &[]);
+    assert_eq!(bench.deadline(), Some(3_000 + 3_609), "it follows");
+    // Stopped meanwhile; what came is still to be read.
+    bench.check(7_300, Input::Tick, &[]);
+    bench.put(7_300, heard(LOWER, 50));
+    assert_eq!((bench.machine.role(), bench.deadline()), (Role::Backup, Some(7_300 + 3_609)));
+}
