@@ -51,7 +51,8 @@ pub enum Input {
     /// Give the role to a peer now.
     Handover,
     /// A peer wants to give its role to this node now. Whoever passes it on drops a request that has waited (in the socket
-    /// of a stopped process) for longer than [`super::HANDOVER_INTERVALS`]: the peer does not wait any more.
+    /// of a stopped process) for longer than half an interval: the peer waits for [`super::HANDOVER_INTERVALS`], in which it
+    /// has to hear this node, of whose adverts two may be lost.
     TakeOver,
     /// A Fairlead peer that is active will restart: do not take over before.
     Hold {

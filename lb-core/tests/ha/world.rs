@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lb_core::vrrp::{Effect, HANDOVER_INTERVALS, Input, Machine, Role};
+use lb_core::vrrp::{Effect, Input, Machine, Role};
 
 use crate::foreign::Phase;
 use crate::judge::Judge;
@@ -246,8 +246,8 @@ impl World {
             self.tick(node);
         }
         for (came_at, from, message) in inbox {
-            // Flow sync does not pass on what the peer does not wait for any more.
-            let is_stale = self.at - came_at > u64::from(HANDOVER_INTERVALS) * self.plan.interval;
+            // Flow sync does not pass on what the peer may not wait for any more.
+            let is_stale = self.at - came_at > self.plan.interval / 2;
             if !(is_stale && matches!(message, Message::TakeOver)) {
                 self.deliver(from, node, message);
             }
