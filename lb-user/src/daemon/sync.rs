@@ -33,9 +33,6 @@ use facts::Facts;
 /// a flood.
 const MAX_DATAGRAMS: usize = 4_096;
 
-/// A turn that comes so much after it was due means that this process was not there.
-const LATE: Duration = Duration::from_millis(100);
-
 /// Flow sync as the daemon's loop has it.
 #[derive(Default)]
 pub(super) struct FlowSync {
@@ -55,8 +52,8 @@ pub(super) struct FlowSync {
     names: BTreeMap<SocketAddr, String>,
     /// Groups that peers have agreed to take over, or to leave here for the time of a restart.
     confirmed: BTreeSet<(SocketAddr, String)>,
-    /// The last turn came later than it should: what it read may have waited.
-    was_late: bool,
+    /// By how much the last turn came later than it should: what it read may have waited for so long.
+    lateness: Duration,
 }
 
 struct AtWork {
@@ -167,7 +164,7 @@ impl Controller {
                 verdicts: &facts.verdicts,
             };
             let AtWork { engine, channel } = &mut at_work;
-            self.sync.was_late = now > engine.next_deadline() + LATE;
+            self.sync.lateness = now.saturating_sub(engine.next_deadline());
             let mut buffer = [0; MAX_DATAGRAM + 1];
             let mut drain = |engine: &mut Sync, channel: &mut Channel| {
                 while let Some(effect) = engine.poll() {

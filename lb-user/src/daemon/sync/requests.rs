@@ -14,11 +14,17 @@ use crate::ha::boot_time;
 const HOLD_TRIES: u32 = 5;
 const HOLD_PATIENCE: Duration = Duration::from_millis(100);
 
+/// The daemon's loop may be late by so much without having been away.
+const USUAL_LATENESS: Duration = Duration::from_millis(20);
+
 impl Controller {
     /// A peer wants this node to take a group over.
     pub(super) fn take_over_asked(&mut self, peer: SocketAddr, group: &str) {
         let from = self.sync.name_of(peer);
-        let refusal = if self.sync.was_late {
+        let mut groups = self.loaded.config.ha.groups.iter();
+        let interval =
+            groups.find(|known| known.name == group).map_or(Duration::ZERO, |known| known.advert_interval);
+        let refusal = if self.sync.lateness > (interval / 2).max(USUAL_LATENESS) {
             // It may have waited here while this process was stopped, and the peer does not wait any more.
             Some("it may have come too late".to_owned())
         } else {
