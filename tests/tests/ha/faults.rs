@@ -123,7 +123,13 @@ fn pair_is_cut_and_healed(apart: bool, plan: HerdPlan, cuts: &[(Cut, usize)]) ->
         let what = format!("{cut:?} of {victim}");
         only_answerer(&watch.stop()?, settled_at..until, trio.macs[0]).context(what.clone())?;
         all_whole(&old, &format!("{what}, from before"))?;
-        all_whole(&during, &format!("{what}, made meanwhile"))?;
+        let meanwhile = format!("{what}, made meanwhile");
+        // Who is silent until the winner has been told loses nothing, nor does anybody if flows travel all the time.
+        if apart || plan.requests_per_second == 0 {
+            all_whole(&during, &meanwhile)?;
+        } else {
+            nearly_whole(&during, &meanwhile)?;
+        }
         trio.until_ready(1, "full")?;
         trio.change_pool(&[0, 1], false)?;
     }
@@ -131,7 +137,7 @@ fn pair_is_cut_and_healed(apart: bool, plan: HerdPlan, cuts: &[(Cut, usize)]) ->
 }
 
 #[test]
-fn a_pair_of_which_one_is_cut_off_one_way_is_one_again_with_all_connections() -> Result<()> {
+fn a_pair_of_which_one_is_cut_off_one_way_is_one_again_with_nearly_all_connections() -> Result<()> {
     pair_is_cut_and_healed(false, HerdPlan::new(few()), &ONE_WAY)
 }
 
@@ -145,7 +151,7 @@ fn a_pair_that_was_split_is_one_again_with_all_idle_connections() -> Result<()> 
 }
 
 #[test]
-fn a_pair_that_was_split_is_one_again_with_all_busy_connections() -> Result<()> {
+fn a_pair_that_was_split_is_one_again_with_nearly_all_busy_connections() -> Result<()> {
     pair_is_cut_and_healed(false, HerdPlan::new(few()), &SPLITS)
 }
 

@@ -46,6 +46,22 @@ pub(crate) fn all_whole(herds: &[Herd], when: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether at most a tenth of the connections of each herd broke: those of a split whose packets reach the winner before it
+/// has been told of their flows. Untold, a third would: so many are exceptions.
+pub(crate) fn nearly_whole(herds: &[Herd], when: &str) -> Result<()> {
+    for (number, herd) in herds.iter().enumerate() {
+        let checkup = herd.check(SOON)?;
+        let (broken, all) = (checkup.broken.len(), checkup.connections);
+        println!("{when}, herd {number}: {broken} of {all} broken");
+        ensure!(
+            broken * 10 <= all,
+            "{when}, herd {number}: {broken} of {all} broken: {:?}",
+            checkup.reasons()
+        );
+    }
+    Ok(())
+}
+
 /// Within this time this station answered, and no other one.
 pub(crate) fn only_answerer(record: &Record, within: Range<Duration>, mac: Mac) -> Result<()> {
     let mut answers = record.answers.iter().filter(|answer| within.contains(&answer.at)).peekable();

@@ -91,6 +91,7 @@ fn a_pair_that_is_well_tells_all_that_the_alerts_rest_on() -> Result<()> {
     assert_eq!((one.get("info", &node)?, one.get("thread_up", "")?), (1.0, 1.0));
 
     trio.until_ready(1, "full")?;
+    wait_until("the active knows that", SOON, || Ok(trio.peer(0)?["has_ours"] == true))?;
     let ready = trio.nodes[1].ok(&["metrics"])?;
     let text = trio.nodes[0].ok(&["metrics"])?;
     let peer = trio.peer(0)?["address"].as_str().context("the peer's address")?.to_owned();

@@ -228,9 +228,11 @@ impl Machine {
     /// A worse one is active too: it should know, and hosts that may have learnt its address (RFC 9568, 6.4.3).
     fn assert_role(&mut self, now: Duration, id: RouterId) {
         self.reply(now);
-        let is_peer =
-            self.routers.get(&id).and_then(|router| router.heard).is_some_and(|heard| heard.fairlead);
         let interval = self.settings.interval;
+        // One that goes on after it must have heard this node is deaf, and no good place for clients.
+        let is_new = |router: &Router| router.rival_for(now) < Some(interval.times(2));
+        let is_peer = |router: &Router| router.heard.is_some_and(|heard| heard.fairlead);
+        let is_peer = self.routers.get(&id).is_some_and(|router| is_peer(router) && is_new(router));
         if let State::Active(active) = &mut self.state {
             active
                 .announcements
