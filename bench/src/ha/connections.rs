@@ -4,13 +4,10 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use fairlead_tests::lab::ha::{AnswerWatch, HERD, Herd, HerdPlan, STREAM, Stream, mac_of};
+use fairlead_tests::lab::ha::{
+    AnswerWatch, CutLink, FairleadPair, HERD, Herd, HerdPlan, How, Pair, STREAM, Stream, mac_of,
+};
 use fairlead_tests::lab::{interrupt, wait_until};
-use nix::sys::signal::Signal;
-
-use super::failover::{How, disturb};
-use super::fairlead::FairleadPair;
-use super::pair::Pair;
 
 /// Established connections of each run, half of them idle.
 const CONNECTIONS: usize = 2_000;
@@ -52,17 +49,8 @@ fn herd_over(pair: &mut FairleadPair, how: How) -> Result<Broken> {
     let link = away(pair, how)?;
     pair.change_pool(&[1], false)?;
     let there = tell(&herd, how.name())?;
-    match how {
-        How::Stop => pair.signal(Signal::SIGCONT)?,
-        // Nothing but an operator's word gives it back.
-        How::HandOver => drop(pair.node(0)?.ok(&["ha", "resume", "--all"])?),
-        How::Cut | How::Kill => {}
-    }
-    if let Some(link) = link {
-        link.heal()?;
-    }
-    // A first that still has the old pool would not be given the VIP back.
-    pair.start_missing()?;
+    pair.bring_back(how, link)?;
+    // A first that still has the other pool would not be given the VIP back.
     pair.change_pool(&[0], false)?;
     pair.settle().context("the way back")?;
     let back = tell(&herd, "failback")?.saturating_sub(there);
@@ -70,10 +58,10 @@ fn herd_over(pair: &mut FairleadPair, how: How) -> Result<Broken> {
 }
 
 /// Takes the first away and waits until the second answers.
-fn away(pair: &mut FairleadPair, how: How) -> Result<Option<fairlead_tests::lab::ha::CutLink>> {
+fn away(pair: &mut FairleadPair, how: How) -> Result<Option<CutLink>> {
     let second = mac_of(pair.lab().balancers.get(1).context("a pair has two nodes")?)?;
     let watch = AnswerWatch::start(&pair.lab().client, pair.vip())?;
-    let link = disturb(pair, how)?;
+    let link = pair.disturb(how)?;
     wait_until("the second answers", TAKES_OVER_WITHIN, || Ok(watch.last_answer_of(second).is_some()))?;
     Ok(link)
 }

@@ -5,36 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use fairlead_tests::lab::ha::{
-    AnswerWatch, ControlPing, Cut, CutLink, Overlap, gap, mac_of, overlap, switched_at,
+    AnswerWatch, ControlPing, How, Overlap, Pair, gap, mac_of, overlap, switched_at,
 };
 use fairlead_tests::lab::{interrupt, wait_until};
 use nix::sys::signal::Signal;
-
-use super::pair::Pair;
-
-/// How the first node is taken away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum How {
-    /// Its link carries nothing any more, and it does not notice.
-    Cut,
-    /// Its daemon dies.
-    Kill,
-    /// Its daemon is stopped, and goes on when the other has taken over.
-    Stop,
-    /// It is asked to give its VIPs away.
-    HandOver,
-}
-
-impl How {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Cut => "cut",
-            Self::Kill => "kill",
-            Self::Stop => "stop",
-            Self::HandOver => "handover",
-        }
-    }
-}
 
 /// What came of one failover.
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +80,7 @@ fn once(pair: &mut impl Pair, how: How, phase: Duration) -> Result<Option<Failov
     }
     sleep(CALM + phase);
     let (at, begun) = (watch.now(), Instant::now());
-    let link = disturb(pair, how)?;
+    let link = pair.disturb(how)?;
     wait_until("the second answers", TAKES_OVER_WITHIN, || {
         Ok(watch.last_answer_of(second).is_some_and(|last| last > at))
     })?;
@@ -150,18 +124,4 @@ fn gap_until(record: &fairlead_tests::lab::ha::Record, at: Duration, end: Durati
     let mut record = record.clone();
     record.answers.retain(|answer| answer.at <= end);
     gap(&record, at).context("nobody answered before or after")
-}
-
-/// Does it; a link that was cut is to be healed.
-pub(super) fn disturb(pair: &mut impl Pair, how: How) -> Result<Option<CutLink>> {
-    match how {
-        How::Cut => {
-            let first = pair.lab().balancers.first().context("a pair has two nodes")?;
-            return Cut::Detached.apply(pair.lab(), first).map(Some);
-        }
-        How::Kill => pair.kill()?,
-        How::Stop => pair.signal(Signal::SIGSTOP)?,
-        How::HandOver => pair.hand_over()?,
-    }
-    Ok(None)
 }

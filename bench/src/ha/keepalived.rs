@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use fairlead_tests::lab::Lab;
-use fairlead_tests::lab::ha::Keepalived;
 use fairlead_tests::lab::ha::keepalived::{Instance, State};
+use fairlead_tests::lab::ha::{Keepalived, Pair};
 use nix::sys::signal::Signal;
-
-use super::pair::Pair;
 
 const INSTANCE: &str = "v4";
 const SETTLES_WITHIN: Duration = Duration::from_secs(30);

@@ -8,12 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::MapData;
-use fairlead_tests::lab::ha::{FLOWS, FlowMaker, mac_of};
+use fairlead_tests::lab::ha::{FLOWS, FairleadPair, FlowMaker, Pair, mac_of};
 use lb_common::flow::FlowEntry;
 use lb_user::bpf::mapped::Mapped;
-
-use super::fairlead::FairleadPair;
-use super::pair::Pair;
 
 /// Flows that are known already.
 const STANDING: u64 = 100_000;

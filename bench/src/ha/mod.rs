@@ -2,25 +2,22 @@
 
 mod connections;
 mod failover;
-mod fairlead;
 mod keepalived;
 mod lag;
-mod pair;
 mod rows;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use fairlead_tests::lab::ha::{FairleadPair, How, Pair};
 use fairlead_tests::lab::{self, interrupt};
 use fairlead_tests::report::{Promise, Report};
 use serde_json::{Map, Value, json};
 
 use crate::control::own_folder;
-use failover::{How, Runs, series};
-use fairlead::FairleadPair;
+use failover::{Runs, series};
 use keepalived::KeepalivedPair;
-use pair::Pair;
 use rows::{BASELINE, PROMISES, Row, Series};
 
 /// Balancers do not tell each other of flows yet: connections go on by the hash that they have in common. The rows that

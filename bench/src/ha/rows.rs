@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use fairlead_tests::lab::ha::How;
 use fairlead_tests::report::{Promise, Reach};
 use serde_json::{Value, json};
 
-use super::failover::{Failover, How, Runs};
+use super::failover::{Failover, Runs};
 use super::milliseconds;
 
 /// The advert interval of most rows.

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{Cluster, GROUP, Herd};
+use super::{Cluster, CutLink, GROUP, Herd, How, Pair};
 use crate::lab::{Fairlead, Lab, Peer, wait_until};
 
 /// The port of the service that the herd is served at.
@@ -92,32 +93,43 @@ impl FairleadPair {
         Ok((self.node(index)?.pins().join("main/maps/FLOWS"), TABLE))
     }
 
-    /// The VIP.
-    #[must_use]
-    pub fn vip(&self) -> IpAddr {
+    /// Makes the first well again after it was taken away so. It takes the VIP back by itself, once it has all flows and
+    /// the pools are alike.
+    ///
+    /// # Errors
+    /// It is not possible.
+    pub fn bring_back(&mut self, how: How, link: Option<CutLink>) -> Result<()> {
+        match how {
+            How::Stop => self.signal(Signal::SIGCONT)?,
+            // Nothing but an operator's word gives it back.
+            How::HandOver => drop(self.node(0)?.ok(&["ha", "resume", "--all"])?),
+            How::Cut | How::Kill => {}
+        }
+        if let Some(link) = link {
+            link.heal()?;
+        }
+        self.start_missing()
+    }
+}
+
+impl Pair for FairleadPair {
+    fn name(&self) -> &'static str {
+        "fairlead"
+    }
+
+    fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    fn vip(&self) -> IpAddr {
         self.lab.vips.first().map_or(IpAddr::from([0; 4]), |(v4, _)| (*v4).into())
     }
 
-    /// How often the active advertises.
-    #[must_use]
-    pub const fn advert_interval(&self) -> Duration {
+    fn advert_interval(&self) -> Duration {
         self.interval
     }
 
-    /// Kills a node's daemon with SIGKILL.
-    ///
-    /// # Errors
-    /// There is no such node.
-    pub fn kill(&mut self, index: usize) -> Result<()> {
-        self.nodes.get_mut(index).context("a pair has two nodes")?.kill();
-        Ok(())
-    }
-
-    /// Starts whatever does not run, and waits until the first has the VIP and the second is ready to take over.
-    ///
-    /// # Errors
-    /// That does not come to pass.
-    pub fn settle(&mut self) -> Result<()> {
+    fn settle(&mut self) -> Result<()> {
         self.start_missing()?;
         let mut last = [Value::Null, Value::Null];
         let settled = wait_until("the first is active and the second ready", SETTLES_WITHIN, || {
@@ -128,6 +140,23 @@ impl FairleadPair {
             Ok(role(first) == Some("active") && role(second) == Some("backup") && is_ready(second))
         });
         settled.with_context(|| format!("{} and {}", last[0], last[1]))
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        self.nodes.first_mut().context("a pair has two nodes")?.kill();
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        self.node(0)?.signal(signal)
+    }
+
+    fn may_take_back(&self, may: bool) -> Result<()> {
+        self.node(0)?.ok(&["ha", if may { "resume" } else { "pause" }, "--all"]).map(drop)
+    }
+
+    fn hand_over(&mut self) -> Result<()> {
+        self.node(0)?.ok(&["ha", "handover", "--all"]).map(drop)
     }
 }
 
