@@ -13,6 +13,8 @@ pub enum Reach {
     Exactly(f64),
     /// From the first to the second, both included.
     Between(f64, f64),
+    /// Nothing: it is measured and told.
+    Nothing,
 }
 
 impl Reach {
@@ -21,6 +23,7 @@ impl Reach {
             Self::AtMost(most) => value <= most,
             Self::Exactly(exactly) => (value - exactly).abs() < f64::EPSILON,
             Self::Between(least, most) => (least..=most).contains(&value),
+            Self::Nothing => true,
         }
     }
 }
@@ -31,6 +34,7 @@ impl fmt::Display for Reach {
             Self::AtMost(most) => write!(f, "<= {most}"),
             Self::Exactly(exactly) => write!(f, "{exactly}"),
             Self::Between(least, most) => write!(f, "{least} to {most}"),
+            Self::Nothing => f.write_str("nothing, it is told"),
         }
     }
 }
@@ -79,8 +83,10 @@ impl Report {
         if let Some(earlier) = check.value.replace(value) {
             bail!("{name} was measured twice: {earlier} and {value}");
         }
-        let word = if check.ok() { "as promised" } else { "NOT as promised" };
-        eprintln!("   {name} = {} {} ({word}: {})", shown(value), check.promise.1, check.promise.2);
+        let (_, unit, reach) = check.promise;
+        let met = if check.ok() { "as promised" } else { "NOT as promised" };
+        let word = if reach == Reach::Nothing { String::new() } else { format!(" ({met}: {reach})") };
+        eprintln!("   {name} = {} {unit}{word}", shown(value));
         Ok(())
     }
 
@@ -176,6 +182,14 @@ mod tests {
         }
         assert!(!report().ok());
         assert_eq!(report().json()["checks"][0]["value"], Value::Null);
+    }
+
+    #[test]
+    fn what_is_only_told_must_be_measured_all_the_same() {
+        let mut report = Report::new(&[("a", "ms", Reach::Nothing)]);
+        assert!(!report.ok());
+        report.measured("a", 1e9).expect("promised");
+        assert!(report.ok());
     }
 
     #[test]
