@@ -47,13 +47,15 @@ fn herd_over(pair: &mut FairleadPair, how: How) -> Result<Broken> {
     sleep(CALM);
     pair.change_pool(&[0, 1], true)?;
     let link = away(pair, how)?;
-    pair.change_pool(&[1], false)?;
+    // Another change, not the first one undone: idle connections are asked only now, and with the first pool the tables
+    // alone would lead them right.
+    pair.weigh(&[1], 5)?;
     let there = tell(&herd, how.name())?;
     pair.bring_back(how, link)?;
-    // A first that still has the other pool would not be given the VIP back.
-    pair.change_pool(&[0], false)?;
     pair.settle().context("the way back")?;
     let back = tell(&herd, "failback")?.saturating_sub(there);
+    pair.change_pool(&[0, 1], false)?;
+    pair.weigh(&[0, 1], 1)?;
     Ok(Broken { there, back })
 }
 

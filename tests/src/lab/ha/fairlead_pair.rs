@@ -65,6 +65,18 @@ impl FairleadPair {
         self.nodes.get(index).context("a pair has two nodes")
     }
 
+    /// Gives the first backend of the herd's service this weight on these nodes, so that their tables change.
+    ///
+    /// # Errors
+    /// The daemon refuses.
+    pub fn weigh(&self, nodes: &[usize], weight: u32) -> Result<()> {
+        let backend = self.lab.backends.first().context("the lab has backends")?.v4.to_string();
+        for node in nodes {
+            self.node(*node)?.ok(&["backend", "weight", "herd", &backend, &weight.to_string()])?;
+        }
+        Ok(())
+    }
+
     /// Adds or removes the last backend of the herd's service on these nodes, so that their tables change.
     ///
     /// # Errors
